@@ -1,0 +1,23 @@
+"""Preference pairs (DPO/MPO) into training batches, for PyTorch.
+
+``PreferenceCollator`` is the ``collate_fn`` of a ``DataLoader``; ``dpo_collate`` is the plain function
+with six fields; ``dpo_collate.layout`` is the language in which batches are described;
+``dpo_collate.trainers`` has drop-ins for the collators of trainers.
+"""
+
+import warnings
+
+from . import _core, layout
+from ._core import __version__ as __version__
+from .collator import PreferenceCollator as PreferenceCollator
+from .collator import dpo_collate as dpo_collate
+from .layout import Layout as Layout
+
+if _core.DEBUG_BUILD:  # pragma: no cover - tests run against a release build
+    warnings.warn(
+        "dpo_collate's core was built without optimisation and is slow: build with `maturin develop --release`",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+
+__all__ = ["Layout", "PreferenceCollator", "__version__", "dpo_collate", "layout"]

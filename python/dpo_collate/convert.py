@@ -1,0 +1,159 @@
+"""Values that the core does not read directly become plain arrays and numbers here.
+
+The core reads exact ``torch.Tensor``, ``numpy.ndarray``, ``list`` and ``tuple`` objects by itself.
+What is left comes through this module: tensors of older torch or with gradients, floating-point
+tensors, subclasses, buffers, objects with ``__array__``, lists that hold NumPy or torch scalars, and
+everything that is wrong. Speed does not matter here, the sentence of the error does.
+"""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+
+_EXPECTED = "expected a 1-D tensor, array or list of integers"
+
+
+def row(value: Any, place: str) -> npt.NDArray[Any]:
+    """A row of tokens (or of values parallel to them) as a plain 1-D array of numbers.
+
+    Args:
+        value: What the sample has.
+        place: How messages begin: ``sample 3: 'chosen_labels'``.
+
+    Raises:
+        TypeError: It is no row of numbers.
+        ValueError: It has not one dimension, or lies on another device.
+        OverflowError: It holds an integer beyond 64 bits.
+    """
+    if isinstance(value, list | tuple):
+        return _from_items(list(value), place)
+    if is_tensor(value):
+        array = to_array(dense(value, place), place)
+    elif isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{place} is a masked array, which has no value where it is masked: {_EXPECTED}")
+    elif isinstance(value, np.ndarray):
+        array = np.asarray(value)
+    elif isinstance(value, np.generic | str) or not (_is_buffer(value) or hasattr(value, "__array__")):
+        raise TypeError(f"{place} is {_described(value)}, {_EXPECTED}")
+    else:
+        array = np.asarray(memoryview(value) if _is_buffer(value) else value)
+    if array.ndim != 1:
+        raise ValueError(f"{place} has shape {list(array.shape)}, expected one dimension")
+    if array.dtype == np.float16:
+        return array.astype(np.float32)
+    if array.dtype.kind not in "iub" and array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"{place} has dtype {array.dtype}, expected integers")
+    return array
+
+
+def number(value: Any, place: str) -> int | float:
+    """A number as a Python int or float; tensors and arrays of one element are numbers too.
+
+    Raises:
+        TypeError: It is none.
+        ValueError: It has more than one element.
+    """
+    if is_tensor(value):
+        value = dense(value, place)
+    if isinstance(value, np.ndarray | np.generic) or is_tensor(value):
+        if value.size != 1 if isinstance(value, np.ndarray | np.generic) else value.numel() != 1:
+            raise ValueError(f"{place} has shape {list(value.shape)}, expected a single number")
+        value = value.item()
+    for kind, read in (("__index__", operator.index), ("__float__", float)):
+        if hasattr(value, kind):
+            return read(value)
+    raise TypeError(f"{place} is {_described(value)}, expected a number")
+
+
+def is_tensor(value: object) -> bool:
+    """Whether it is a torch tensor. Does not import torch: without it there are none."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
+    """The same tensor without gradient, if it lies in the memory of this machine as it is.
+
+    Raises:
+        TypeError: It is nested or sparse.
+        ValueError: It lies on another device.
+    """
+    if tensor.is_nested:
+        raise TypeError(f"{place} is a nested tensor, expected a dense one")
+    if str(tensor.layout) != "torch.strided":
+        kind = str(tensor.layout).removeprefix("torch.")
+        raise TypeError(f"{place} is a tensor of layout {kind}, expected a dense one")
+    if tensor.device.type != "cpu":
+        raise ValueError(f"{place} is on device {tensor.device}, expected cpu: collate first, then move the batch")
+    return tensor.detach()
+
+
+def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
+    """The values of a dense tensor. bfloat16, which NumPy does not have, becomes float32.
+
+    Raises:
+        TypeError: It has no values (a fake tensor) or none that NumPy knows.
+    """
+    try:
+        if str(tensor.dtype) == "torch.bfloat16":
+            tensor = tensor.float()
+        return tensor.numpy(force=True)
+    except (RuntimeError, TypeError) as error:
+        raise TypeError(f"{place} is {_described(tensor)} of dtype {tensor.dtype}, expected plain values") from error
+
+
+def _from_items(items: list[Any], place: str) -> npt.NDArray[Any]:
+    """Reads a list item by item: ``__index__`` first, as Python does for anything that is an integer."""
+    try:
+        return np.fromiter(map(operator.index, items), np.int64, len(items))
+    except (TypeError, OverflowError):
+        # Which item it was, np.fromiter does not tell.
+        pass
+    numbers: list[int | float] = []
+    for position, item in enumerate(items):
+        where = f"{place} holds {_described(item)} at position {position}"
+        if hasattr(item, "__index__") and getattr(item, "ndim", 0) == 0:
+            index = _index(item)
+            if index is not None and not -(1 << 63) <= index < 1 << 63:
+                raise OverflowError(f"{where}, which does not fit int64")
+            numbers.append(float(item) if index is None else index)
+        elif isinstance(item, float | np.floating):
+            numbers.append(float(item))
+        else:
+            raise TypeError(f"{where}, expected an integer")
+    return np.array(numbers, dtype=np.float64)
+
+
+def _index(item: Any) -> int | None:
+    """The integer that it is. Tensors have ``__index__`` whatever their dtype: None for a float's."""
+    try:
+        return operator.index(item)
+    except TypeError:
+        return None
+
+
+def _is_buffer(value: object) -> bool:
+    try:
+        memoryview(value).release()  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    return True
+
+
+def _described(value: object) -> str:
+    """A short description: the value itself where that helps, else its type."""
+    if isinstance(value, int | float | str | bytes | list | tuple | dict | np.generic) or value is None:
+        try:
+            return reprlib.repr(value.item() if isinstance(value, np.generic) else value)
+        except ValueError:  # an int of more digits than Python prints
+            return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else type(value).__name__
+    return f"a {type(value).__name__}"

@@ -1,0 +1,227 @@
+"""Images and what accompanies them: checked sample by sample, then concatenated into one block.
+
+``torch.cat`` (``numpy.concatenate`` for arrays) copies every tile once, into memory that the core
+hands out: all media of a batch lie in one block, apart from the token arrays, so that a kept label
+tensor does not pin the pixels.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from . import _core
+from .convert import dense, is_tensor, to_array
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .layout import Layout, Media
+
+_ALIGNMENT = 64
+"""Arrays begin on cache lines, as the core's do."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The tiles of one key of one sample: a tensor or an array of at least one tile."""
+
+    sample: int
+    key: str
+    tiles: Any
+
+    @property
+    def place(self) -> str:
+        """How messages begin."""
+        return f"sample {self.sample}: '{self.key}'"
+
+    @property
+    def kind(self) -> tuple[tuple[int, ...], str]:
+        """Shape of a tile, and dtype: what all entries of a medium share."""
+        dtype = self.tiles.dtype
+        name = dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
+        return tuple(self.tiles.shape[1:]), name
+
+
+def combine(  # noqa: PLR0913 - all but two by keyword
+    batch: dict[str, Any],
+    layout: Layout,
+    *,
+    samples: int,
+    truncated: Sequence[int],
+    token_bytes: int,
+    max_batch_bytes: int | None,
+    return_tensors: Literal["pt", "np"],
+) -> dict[str, Any]:
+    """Replaces the gathered values of each medium by one tensor, after everything was looked at.
+
+    Args:
+        batch: What the core has made; media are lists of one value (or None) a row, or absent.
+        layout: The layout of the batch.
+        samples: Number of samples.
+        truncated: The samples of which a row was truncated; they may not have images.
+        token_bytes: Bytes of the token arrays.
+        max_batch_bytes: Most bytes of the batch, if limited.
+        return_tensors: ``"pt"`` or ``"np"``.
+
+    Returns:
+        The batch, its keys in the order of the layout.
+
+    Raises:
+        KeyError, TypeError, ValueError, MemoryError: As ``PreferenceCollator`` says.
+    """
+    found = {medium.name: _entries(medium, batch.pop(medium.name, ()), layout, samples) for medium in layout.media}
+    for medium in layout.media:
+        if medium.flags_of is not None:
+            _check_flags(medium, found, layout)
+    cut = _samples_with_images(layout, found).intersection(truncated) if truncated else ()
+    if cut:
+        raise ValueError(
+            f"sample {min(cut)}: truncation could cut image tokens, and the sample has images: expected a larger "
+            f"max_length, or samples that fit it"
+        )
+    for medium in layout.media:
+        if not found[medium.name] and medium.blank is not None:
+            found[medium.name] = [_blank(medium, medium.blank)]
+    found = {name: entries for name, entries in found.items() if entries}
+    if not found:
+        return batch
+    if max_batch_bytes is not None:
+        _check_bytes(found, token_bytes, max_batch_bytes)
+    batch.update(_concatenate_all(found, return_tensors))
+    return {name: batch[name] for name in layout.names() if name in batch}
+
+
+def _entries(medium: Media, values: Sequence[Any], layout: Layout, samples: int) -> list[Entry]:
+    """The entries of a medium in row order; a row without tiles has none. All their tiles are alike."""
+    parts = len(medium.keys)
+    found: list[Entry] = []
+    for row, value in enumerate(values):
+        part, sample = divmod(row, samples) if layout.order == "grouped" else (row % parts, row // parts)
+        if value is not None:
+            key = medium.keys[part]
+            entry = Entry(sample, key, _tiles(value, f"sample {sample}: '{key}'"))
+            if len(entry.tiles):
+                found.append(entry)
+    if not found and not medium.optional:
+        raise KeyError(f"sample 0: no '{medium.keys[0]}', and no other sample of the batch has it")
+    for entry in found:
+        if entry.kind != found[0].kind:
+            first = found[0]
+            raise ValueError(
+                f"{entry.place} has tiles of shape {list(entry.kind[0])} and dtype {entry.kind[1]}, but those of "
+                f"sample {first.sample} have {list(first.kind[0])} and {first.kind[1]}"
+            )
+    return found
+
+
+def _tiles(value: Any, place: str) -> Any:
+    """The value as a dense tensor or a plain array."""
+    if is_tensor(value):
+        value = dense(value, place)
+    elif isinstance(value, np.ma.MaskedArray) or not isinstance(value, np.ndarray | list | tuple):
+        raise TypeError(f"{place} is a {type(value).__name__}, expected a tensor or an array")
+    else:
+        try:
+            value = np.asarray(value, dtype=None if isinstance(value, np.ndarray) else _dtype_of_lists(value))
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{place} is a {type(value).__name__} that is no array: {error}") from error
+        if value.dtype.kind not in "iubf":
+            raise TypeError(f"{place} has dtype {value.dtype}, expected numbers")
+    if value.ndim == 0:
+        raise ValueError(f"{place} is a single number, expected a first dimension that counts tiles")
+    return value
+
+
+def _dtype_of_lists(value: Sequence[Any]) -> Any:
+    """Numbers in nested lists are what torch makes of them: int64 or float32."""
+    kind = np.asarray(value).dtype.kind
+    return {"i": np.int64, "f": np.float32}.get(kind)
+
+
+def _check_flags(flags: Media, found: Mapping[str, list[Entry]], layout: Layout) -> None:
+    """Flags and tiles of a sample come together and agree in number."""
+    tiles_medium = next(medium for medium in layout.media if medium.name == flags.flags_of)
+    tiles, flagged = (
+        {(entry.sample, medium.keys.index(entry.key)): entry for entry in found[medium.name]}
+        for medium in (tiles_medium, flags)
+    )
+    for at in sorted(tiles.keys() | flagged.keys()):
+        sample, part = at
+        for has, lacks, key in ((tiles, flagged, flags.keys[part]), (flagged, tiles, tiles_medium.keys[part])):
+            if at in has and at not in lacks:
+                raise KeyError(f"sample {sample}: no '{key}', but '{has[at].key}' has {len(has[at].tiles)} tiles")
+        if flagged[at].tiles.ndim != 1:
+            raise ValueError(f"{flagged[at].place} has shape {list(flagged[at].tiles.shape)}, expected one dimension")
+        if len(tiles[at].tiles) != len(flagged[at].tiles):
+            raise ValueError(
+                f"{flagged[at].place} has {len(flagged[at].tiles)} flags, but '{tiles[at].key}' has "
+                f"{len(tiles[at].tiles)} tiles"
+            )
+
+
+def _samples_with_images(layout: Layout, found: Mapping[str, list[Entry]]) -> set[int]:
+    """The samples that have an image; a tile with flag 0 is none."""
+    flags = {medium.flags_of: medium.name for medium in layout.media if medium.flags_of is not None}
+    samples: set[int] = set()
+    for medium in layout.media:
+        if medium.flags_of is None:
+            entries = found[flags.get(medium.name, medium.name)]
+            flagged = medium.name in flags
+            samples.update(entry.sample for entry in entries if not flagged or bool((entry.tiles != 0).any()))
+    return samples
+
+
+def _blank(medium: Media, shape: tuple[int, ...]) -> Entry:
+    """One tile of zeros: float32, or int64 for flags."""
+    dtype = np.float32 if medium.flags_of is None else np.int64
+    return Entry(0, medium.keys[0], np.zeros((1, *shape), dtype))
+
+
+def _check_bytes(found: Mapping[str, list[Entry]], token_bytes: int, limit: int) -> None:
+    entries = [entry for entries in found.values() for entry in entries]
+    nbytes = token_bytes + sum(entry.tiles.nbytes for entry in entries)
+    if nbytes > limit:
+        largest = max(entries, key=lambda entry: int(entry.tiles.nbytes))
+        raise MemoryError(
+            f"{largest.place} with {len(largest.tiles)} tiles makes a batch of {nbytes} bytes, more than "
+            f"max_batch_bytes={limit}"
+        )
+
+
+def _concatenate_all(found: Mapping[str, list[Entry]], return_tensors: Literal["pt", "np"]) -> dict[str, Any]:
+    """Concatenates each medium on dimension 0, all of them in one new block."""
+    offsets, end = {}, 0
+    for name, entries in found.items():
+        offsets[name] = end
+        end += -(-sum(entry.tiles.nbytes for entry in entries) // _ALIGNMENT) * _ALIGNMENT
+    block = _core.empty(end)
+    join = _cat if return_tensors == "pt" else _concatenate
+    batch: dict[str, Any] = {}
+    for name, entries in found.items():
+        shape = (sum(len(entry.tiles) for entry in entries), *entries[0].tiles.shape[1:])
+        size = math.prod(shape) * entries[0].tiles.itemsize
+        batch[name] = join(block[offsets[name] : offsets[name] + size], entries, shape)
+    return batch
+
+
+def _cat(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:
+    import torch  # noqa: PLC0415 - imported long since where tensors are asked for
+
+    tensors = [entry.tiles for entry in entries if is_tensor(entry.tiles)]
+    if len(tensors) < len(entries):
+        # NumPy reads arrays as they are (read-only, byte-swapped); bfloat16 it never has.
+        return torch.from_numpy(_concatenate(memory, entries, shape))
+    out = torch.from_numpy(memory).view(tensors[0].dtype).view(shape)
+    return torch.cat(tensors, out=out)
+
+
+def _concatenate(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:
+    if entries[0].kind[1] == "bfloat16":
+        raise TypeError(f"{entries[0].place} has dtype bfloat16, which NumPy does not have: use return_tensors='pt'")
+    arrays = [to_array(entry.tiles, entry.place) if is_tensor(entry.tiles) else entry.tiles for entry in entries]
+    out = memory.view(arrays[0].dtype.newbyteorder("=")).reshape(shape)
+    return np.concatenate(arrays, out=out)

@@ -1,0 +1,78 @@
+//! A lease: one block of memory, held until the lease is dropped.
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc, dealloc};
+use std::mem::MaybeUninit;
+use std::ptr::NonNull;
+
+use crate::cells::Cell;
+
+/// Arrays begin on cache lines.
+const ALIGNMENT: usize = 64;
+
+/// The allocator refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+/// A block of memory, at first uninitialised.
+///
+/// It is fresh memory from the allocator. The block is handed out only through `&mut self` while
+/// it is filled; afterwards the arrays made from it are its only users.
+#[derive(Debug)]
+pub struct Lease {
+    start: NonNull<u8>,
+    layout: Layout,
+}
+
+// SAFETY: a lease owns its block; nothing in it is bound to a thread.
+unsafe impl Send for Lease {}
+// SAFETY: `&Lease` gives away an address and a size only; reading or writing there is the business
+// (and the unsafe block) of whoever does it.
+unsafe impl Sync for Lease {}
+
+impl Lease {
+    /// Takes a block of that many bytes. Refusal is an error, never an abort.
+    pub fn new(bytes: usize) -> Result<Self, OutOfMemory> {
+        // One byte at least: the allocator takes no empty request, and every batch gets an address.
+        let layout = Layout::from_size_align(bytes.max(1), ALIGNMENT).map_err(|_| OutOfMemory)?;
+        // SAFETY: the layout's size is not zero.
+        let start = NonNull::new(unsafe { alloc(layout) }).ok_or(OutOfMemory)?;
+        Ok(Self { start, layout })
+    }
+
+    /// Where the block begins; a multiple of 64.
+    #[must_use]
+    pub fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Bytes of the block.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.layout.size()
+    }
+
+    /// `count` cells from `offset` bytes on, to be written.
+    ///
+    /// # Panics
+    /// If they do not lie in the block, or not on a multiple of their size.
+    pub fn cells<T: Cell>(&mut self, offset: usize, count: usize) -> &mut [MaybeUninit<T>] {
+        let end = count.checked_mul(size_of::<T>()).and_then(|bytes| bytes.checked_add(offset));
+        assert!(
+            end.is_some_and(|end| end <= self.bytes()) && offset.is_multiple_of(align_of::<T>()),
+            "{count} cells of {} bytes at {offset} in a block of {}",
+            size_of::<T>(),
+            self.bytes()
+        );
+        // SAFETY: checked above: the range lies in the block and, the block beginning on a multiple
+        // of 64, is aligned. `&mut self` makes it the only view; uninitialised cells are `MaybeUninit`.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr().add(offset).cast(), count) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        // SAFETY: `start` came from `alloc` with this layout, and is freed nowhere else.
+        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+    }
+}

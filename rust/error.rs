@@ -1,0 +1,229 @@
+//! What can be wrong with a batch, as data: a cause and the place where it was met.
+//!
+//! `Display` is the sentence users read. Which built-in Python exception it becomes is said by
+//! [`CollateError::kind`]; a `DataLoader` worker rebuilds an exception from its one string
+//! argument, so there are no exception classes of our own.
+
+use std::fmt;
+
+/// A number as it was met in a sample, or as a layout gives it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// An integer (or bool: 0 or 1).
+    Int(i64),
+    /// An unsigned integer above `i64::MAX`; fits no cell.
+    Unsigned(u64),
+    /// A floating-point number.
+    Float(f64),
+}
+
+impl Number {
+    /// Whether the two are different numbers; NaN differs from all.
+    #[must_use]
+    #[inline]
+    #[expect(clippy::cast_precision_loss, clippy::float_cmp, reason = "an ignore index is small and exact")]
+    pub fn differs(self, other: Self) -> bool {
+        match (self, other) {
+            (Self::Int(a), Self::Int(b)) => a != b,
+            (Self::Float(a), Self::Float(b)) => a != b,
+            (Self::Float(a), Self::Int(b)) | (Self::Int(b), Self::Float(a)) => a != b as f64,
+            (Self::Unsigned(a), Self::Unsigned(b)) => a != b,
+            (Self::Unsigned(_), _) | (_, Self::Unsigned(_)) => true,
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(value) => value.fmt(f),
+            Self::Unsigned(value) => value.fmt(f),
+            Self::Float(value) => fmt::Debug::fmt(value, f),
+        }
+    }
+}
+
+/// The built-in exception that fits a cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// `KeyError`: a key is missing or unknown.
+    Key,
+    /// `TypeError`: a value is of the wrong kind.
+    Type,
+    /// `ValueError`: a value of the right kind is wrong.
+    Value,
+    /// `OverflowError`: a number does not fit its cell.
+    Overflow,
+    /// `MemoryError`: the batch is too large.
+    Memory,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Cause {
+    /// There is no sample.
+    EmptyBatch,
+    /// A required key is not there.
+    Missing,
+    /// A key that all samples or none must have is missing here, but another sample has it.
+    MissingHere {
+        /// The first sample that has the key.
+        other: usize,
+    },
+    /// A parallel row is not as long as its tokens.
+    Length {
+        /// Values in the parallel row.
+        found: usize,
+        /// Key of the tokens.
+        tokens: String,
+        /// Values in the tokens.
+        expected: usize,
+    },
+    /// The values are of a kind that the column cannot hold.
+    DType {
+        /// Name of the dtype that was met.
+        found: &'static str,
+        /// Name of the dtype of the column.
+        column: &'static str,
+    },
+    /// A value does not fit the column.
+    Misfit {
+        /// The value.
+        value: Number,
+        /// Its position in the row.
+        position: usize,
+        /// Name of the dtype of the column.
+        column: &'static str,
+    },
+    /// `truncation_mode="error"`, and the row is longer than `max_length`.
+    TooLong {
+        /// Tokens in the row.
+        tokens: usize,
+        /// The limit.
+        max_length: usize,
+    },
+    /// The row is longer than the largest bucket.
+    NoBucket {
+        /// Tokens in the row.
+        tokens: usize,
+        /// The largest bucket.
+        largest: usize,
+    },
+    /// Truncation removed all that a loss would be computed on.
+    NothingToScore {
+        /// Tokens before truncation.
+        tokens: usize,
+        /// Tokens after it.
+        kept: usize,
+    },
+    /// A column that must not be all padding is, in this row.
+    NothingKept,
+    /// The sizes do not fit the address space.
+    TooLarge {
+        /// Width of the padded row.
+        width: usize,
+    },
+    /// The batch is larger than `max_batch_bytes`.
+    OverLimit {
+        /// Width of the padded row.
+        width: usize,
+        /// Bytes that the token arrays of the batch need.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The allocator refused.
+    OutOfMemory {
+        /// Bytes that were asked for.
+        bytes: usize,
+    },
+}
+
+/// A batch could not be made: the cause, and where it was met.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CollateError {
+    /// Index of the sample in the batch.
+    pub sample: Option<usize>,
+    /// Key in the sample.
+    pub key: Option<String>,
+    /// What is wrong there.
+    pub cause: Cause,
+}
+
+impl CollateError {
+    /// An error of the whole batch.
+    #[must_use]
+    pub fn of_batch(cause: Cause) -> Self {
+        Self { sample: None, key: None, cause }
+    }
+
+    /// An error of one value of one sample.
+    #[must_use]
+    pub fn at(sample: usize, key: &str, cause: Cause) -> Self {
+        Self { sample: Some(sample), key: Some(key.to_owned()), cause }
+    }
+
+    /// Which built-in exception it becomes.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self.cause {
+            Cause::Missing | Cause::MissingHere { .. } => Kind::Key,
+            Cause::DType { .. } => Kind::Type,
+            Cause::EmptyBatch
+            | Cause::Length { .. }
+            | Cause::TooLong { .. }
+            | Cause::NoBucket { .. }
+            | Cause::NothingToScore { .. }
+            | Cause::NothingKept => Kind::Value,
+            Cause::Misfit { .. } => Kind::Overflow,
+            Cause::TooLarge { .. } | Cause::OverLimit { .. } | Cause::OutOfMemory { .. } => Kind::Memory,
+        }
+    }
+}
+
+impl fmt::Display for CollateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(sample) = self.sample {
+            write!(f, "sample {sample}: ")?;
+        }
+        let key = self.key.as_deref().unwrap_or_default();
+        match &self.cause {
+            Cause::EmptyBatch => write!(f, "the batch is empty: expected at least one sample"),
+            Cause::Missing => write!(f, "no '{key}'"),
+            Cause::MissingHere { other } => {
+                write!(f, "no '{key}', but sample {other} has it: expected in all samples or in none")
+            }
+            Cause::Length { found, tokens, expected } => {
+                write!(f, "'{key}' has {found} tokens, but '{tokens}' has {expected}")
+            }
+            Cause::DType { found, column } => {
+                let wanted = if column.starts_with("float") { "numbers" } else { "integers" };
+                write!(f, "'{key}' has dtype {found}, expected {wanted}")
+            }
+            Cause::Misfit { value, position, column } => {
+                write!(f, "'{key}' holds {value} at position {position}, which does not fit {column}")
+            }
+            Cause::TooLong { tokens, max_length } => {
+                write!(f, "'{key}' has {tokens} tokens, more than max_length={max_length}")
+            }
+            Cause::NoBucket { tokens, largest } => {
+                write!(f, "'{key}' has {tokens} tokens, more than the largest bucket {largest}")
+            }
+            Cause::NothingToScore { tokens, kept } => {
+                write!(f, "truncation from {tokens} to {kept} tokens leaves nothing to score in '{key}'")
+            }
+            Cause::NothingKept => write!(f, "'{key}' is all padding: expected at least one value"),
+            Cause::TooLarge { width } => {
+                write!(f, "'{key}' with {width} tokens makes a batch larger than the address space")
+            }
+            Cause::OverLimit { width, bytes, limit } => write!(
+                f,
+                "'{key}' with {width} tokens makes a batch of {bytes} bytes, more than max_batch_bytes={limit}"
+            ),
+            Cause::OutOfMemory { bytes } => write!(f, "cannot allocate {bytes} bytes for the batch"),
+        }
+    }
+}
+
+impl std::error::Error for CollateError {}

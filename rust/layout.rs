@@ -1,0 +1,151 @@
+//! What a batch looks like: data only.
+//!
+//! The Python dataclasses of `dpo_collate.layout` are resolved into these once, when a collator is
+//! made: names are filled in, and every key of a sample that matters gets its index in
+//! [`Layout::keys`]. The meaning of each field is the meaning of the field of the same name there.
+
+use crate::cells::DType;
+use crate::error::Number;
+
+/// Index into [`Layout::keys`].
+pub type Key = usize;
+
+/// Order of the rows of a matrix, and of the numbers of a scalar, that come from two keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// All of the first key, then all of the second: chosen 0, chosen 1, …, rejected 0, rejected 1, …
+    Grouped,
+    /// Chosen 0, rejected 0, chosen 1, rejected 1, …
+    Interleaved,
+}
+
+/// The side on which a row is padded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The row begins with padding.
+    Left,
+    /// The row ends with padding.
+    Right,
+}
+
+/// What happens to a row that is longer than `max_length`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truncation {
+    /// Its first tokens are kept.
+    KeepStart,
+    /// Its last tokens are kept.
+    KeepEnd,
+    /// An error.
+    Error,
+}
+
+/// How long the rows of a matrix are: width = longest row after truncation, rounded up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// Most tokens of a joined row.
+    pub max_length: Option<usize>,
+    /// What happens to a longer one.
+    pub truncation: Truncation,
+    /// Least width.
+    pub min_length: usize,
+    /// The width is a multiple of it.
+    pub multiple_of: usize,
+    /// If there are any, the width is the least of these that fits. Ascending.
+    pub buckets: Vec<usize>,
+}
+
+/// What the cells of a column show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// The tokens.
+    Tokens,
+    /// 1 for each token.
+    Ones,
+    /// Values parallel to the tokens: for each row the keys of its segments.
+    Parallel(Vec<Vec<Key>>),
+}
+
+/// What a column does if its parallel keys are in no sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// An error.
+    Error,
+    /// The column is left out.
+    LeftOut,
+    /// The column shows 1 for each token.
+    Ones,
+}
+
+/// One output array: a property of every token of a matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// Key of the array in the batch.
+    pub name: String,
+    /// What its cells show.
+    pub content: Content,
+    /// What padding cells hold; fits `dtype`.
+    pub pad: Number,
+    /// Type of its cells.
+    pub dtype: DType,
+    /// For each segment of a row, whether it carries the content; elsewhere the column is padding.
+    pub on: Option<Vec<bool>>,
+    /// If given, cells are 1 where the content is not this, else 0.
+    pub differs_from: Option<Number>,
+    /// What happens if the parallel keys are in no sample.
+    pub absent: Absent,
+    /// A row that is all padding is an error.
+    pub nonempty: bool,
+    /// The column says what is scored: truncation that leaves nothing of it is an error.
+    pub scored: bool,
+}
+
+/// Rows of tokens, padded to one width, and the columns that describe them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix {
+    /// For each row that a sample gives, the keys of the tokens that it joins.
+    pub rows: Vec<Vec<Key>>,
+    /// The output arrays.
+    pub columns: Vec<Column>,
+    /// Where the padding goes.
+    pub side: Side,
+    /// How long rows are.
+    pub length: Length,
+}
+
+/// Numbers of each sample, gathered into an array of one dimension.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scalar {
+    /// Key of the array in the batch.
+    pub name: String,
+    /// Keys in the sample; two give twice as many numbers.
+    pub keys: Vec<Key>,
+    /// Type of the array.
+    pub dtype: DType,
+    /// Stands in where a sample has no number.
+    pub default: Option<Number>,
+    /// In no sample: left out.
+    pub optional: bool,
+}
+
+/// A batch: its matrices and scalars. (Media are gathered here and combined by the tensor library.)
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layout {
+    /// The keys of a sample that matter, by index.
+    pub keys: Vec<String>,
+    /// Token arrays.
+    pub matrices: Vec<Matrix>,
+    /// Numbers.
+    pub scalars: Vec<Scalar>,
+    /// Order of rows and numbers.
+    pub order: Order,
+}
+
+impl Order {
+    /// The pair (part, sample) of each entry: `parts` of each of `samples`.
+    pub fn entries(self, parts: usize, samples: usize) -> impl Iterator<Item = (usize, usize)> {
+        (0..parts * samples).map(move |entry| match self {
+            Self::Grouped => (entry / samples, entry % samples),
+            Self::Interleaved => (entry % parts, entry / parts),
+        })
+    }
+}

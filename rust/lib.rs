@@ -1,0 +1,30 @@
+//! The core of `dpo_collate`: preference pairs of unequal lengths become one batch.
+//!
+//! # The way of a batch
+//!
+//! ```text
+//! samples ─gather─▶ objects ─view─▶ sources ─plan─▶ plan ─lease─▶ memory ─fill─▶ arrays ─wrap─▶ tensors
+//! ```
+//!
+//! 1. **gather** (`source::gather`; Python code may run): every value of every sample is taken as a
+//!    strong reference. What cannot be read directly becomes a plain array here.
+//! 2. **view** (`source`; from here to fill no Python code runs): each value becomes a
+//!    [`source::Source`], a pointer and a length.
+//! 3. **plan** ([`plan`]): layout × lengths → dtypes, shapes and offsets in one block.
+//! 4. **lease** ([`arena`]): one block for all token arrays of the batch.
+//! 5. **fill** ([`fill`], driven by [`collate`]): each row is written once, values, then padding.
+//! 6. **wrap** (`python::wrap`): NumPy arrays over the block, whose base object is the lease.
+//!
+//! Feature `python` adds the first, second and last; without it the crate mentions no Python, and
+//! its kernels are tested and run under valgrind on their own.
+
+pub mod arena;
+pub mod cells;
+pub mod collate;
+pub mod error;
+pub mod fill;
+pub mod layout;
+pub mod plan;
+#[cfg(feature = "python")]
+mod python;
+pub mod source;

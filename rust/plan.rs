@@ -1,0 +1,287 @@
+//! Layout × lengths → which array lies where: dtypes, shapes, offsets in one block, total bytes.
+//!
+//! Everything that can be wrong about keys and lengths is found here, before memory is asked for
+//! and before a value is read. All arithmetic on sizes is checked.
+
+use crate::cells::DType;
+use crate::error::{Cause, CollateError};
+use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Scalar, Truncation};
+
+/// Arrays begin on cache lines.
+pub const ALIGNMENT: usize = 64;
+
+/// How many values each key of each sample has; `None` where the sample lacks the key.
+#[derive(Clone, Copy, Debug)]
+pub struct Lengths<'a> {
+    values: &'a [Option<usize>],
+    keys: usize,
+}
+
+impl<'a> Lengths<'a> {
+    /// `values[sample * keys + key]` is the length of that key in that sample.
+    ///
+    /// # Panics
+    /// If `values` is not a whole number of samples.
+    #[must_use]
+    pub fn new(values: &'a [Option<usize>], keys: usize) -> Self {
+        assert!(keys > 0 && values.len().is_multiple_of(keys), "{} lengths of {keys} keys", values.len());
+        Self { values, keys }
+    }
+
+    /// Number of samples.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.values.len() / self.keys
+    }
+
+    fn get(&self, sample: usize, key: Key) -> Option<usize> {
+        self.values[sample * self.keys + key]
+    }
+}
+
+/// Where an output array lies in the block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Array {
+    /// Type of its cells.
+    pub dtype: DType,
+    /// Number of rows (of numbers, for a scalar).
+    pub rows: usize,
+    /// Cells of a row; `None` for an array of one dimension.
+    pub width: Option<usize>,
+    /// Where it begins, in bytes; a multiple of [`ALIGNMENT`].
+    pub offset: usize,
+}
+
+/// One row: a window over the joined segments of one sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Index of the sample.
+    pub sample: usize,
+    /// Which of the matrix's rows.
+    pub part: usize,
+    /// First token that is kept.
+    pub start: usize,
+    /// One past the last token that is kept.
+    pub end: usize,
+    /// Tokens before truncation.
+    pub tokens: usize,
+}
+
+/// A column that the batch has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlannedColumn {
+    /// Index of the column in its matrix.
+    pub index: usize,
+    /// Where its array lies.
+    pub array: Array,
+    /// No sample has its keys: it shows 1 for each token instead.
+    pub as_ones: bool,
+}
+
+/// A matrix's rows and columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedMatrix {
+    /// Its rows, in output order.
+    pub rows: Vec<Row>,
+    /// Its columns, in the layout's order.
+    pub columns: Vec<PlannedColumn>,
+    /// Width of every row.
+    pub width: usize,
+}
+
+/// Where everything goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// One for each matrix of the layout.
+    pub matrices: Vec<PlannedMatrix>,
+    /// One for each scalar of the layout; `None` where it is left out.
+    pub scalars: Vec<Option<Array>>,
+    /// Bytes of the block.
+    pub bytes: usize,
+    /// Samples of which a row is truncated, ascending, each once.
+    pub truncated: Vec<usize>,
+}
+
+/// What the caller asks of one batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Request {
+    /// Least width of every matrix, besides the layout's own.
+    pub min_length: usize,
+    /// Most bytes of the block.
+    pub max_bytes: Option<usize>,
+}
+
+impl Plan {
+    /// Plans a batch.
+    pub fn new(layout: &Layout, lengths: Lengths<'_>, request: Request) -> Result<Self, CollateError> {
+        if lengths.samples() == 0 {
+            return Err(CollateError::of_batch(Cause::EmptyBatch));
+        }
+        let mut planner = Planner { layout, lengths, request, bytes: 0, longest: None };
+        let matrices = layout.matrices.iter().map(|matrix| planner.matrix(matrix)).collect::<Result<Vec<_>, _>>()?;
+        let scalars = layout.scalars.iter().map(|scalar| planner.scalar(scalar)).collect::<Result<_, _>>()?;
+        planner.check_limit()?;
+        let mut truncated: Vec<usize> = matrices
+            .iter()
+            .flat_map(|matrix| &matrix.rows)
+            .filter(|row| row.end - row.start < row.tokens)
+            .map(|row| row.sample)
+            .collect();
+        truncated.sort_unstable();
+        truncated.dedup();
+        Ok(Self { matrices, scalars, bytes: planner.bytes, truncated })
+    }
+}
+
+struct Planner<'a> {
+    layout: &'a Layout,
+    lengths: Lengths<'a>,
+    request: Request,
+    bytes: usize,
+    /// The longest row of the batch: (width of its matrix, sample, key).
+    longest: Option<(usize, usize, Key)>,
+}
+
+impl Planner<'_> {
+    fn matrix(&mut self, matrix: &Matrix) -> Result<PlannedMatrix, CollateError> {
+        let samples = self.lengths.samples();
+        let mut rows = Vec::with_capacity(matrix.rows.len() * samples);
+        for (part, sample) in self.layout.order.entries(matrix.rows.len(), samples) {
+            rows.push(self.row(matrix, part, sample)?);
+        }
+        let longest = rows.iter().copied().reduce(|a, b| if b.end - b.start > a.end - a.start { b } else { a });
+        let Some(longest) = longest else { return Err(CollateError::of_batch(Cause::EmptyBatch)) };
+        let tokens_key = matrix.rows[longest.part].last().copied().unwrap_or_default();
+        let width = self.width(&matrix.length, longest, tokens_key)?;
+        if self.longest.is_none_or(|(widest, ..)| width > widest) {
+            self.longest = Some((width, longest.sample, tokens_key));
+        }
+        let mut columns = Vec::with_capacity(matrix.columns.len());
+        for (index, column) in matrix.columns.iter().enumerate() {
+            let as_ones = match self.presence(matrix, column)? {
+                Presence::Present => false,
+                Presence::Absent if column.absent == Absent::Ones => true,
+                Presence::Absent => continue,
+            };
+            let array = self
+                .place(column.dtype, rows.len(), Some(width))
+                .map_err(|cause| self.at(longest.sample, tokens_key, cause))?;
+            columns.push(PlannedColumn { index, array, as_ones });
+        }
+        Ok(PlannedMatrix { rows, columns, width })
+    }
+
+    /// Joins the segments of one row, and truncates it.
+    fn row(&self, matrix: &Matrix, part: usize, sample: usize) -> Result<Row, CollateError> {
+        let mut tokens = 0_usize;
+        let mut last = 0;
+        for &key in &matrix.rows[part] {
+            let segment = self.lengths.get(sample, key).ok_or_else(|| self.at(sample, key, Cause::Missing))?;
+            tokens =
+                tokens.checked_add(segment).ok_or_else(|| self.at(sample, key, Cause::TooLarge { width: segment }))?;
+            last = key;
+        }
+        let kept = matrix.length.max_length.map_or(tokens, |limit| tokens.min(limit));
+        let (start, end) = match matrix.length.truncation {
+            Truncation::Error if kept < tokens => {
+                return Err(self.at(sample, last, Cause::TooLong { tokens, max_length: kept }));
+            }
+            Truncation::KeepStart | Truncation::Error => (0, kept),
+            Truncation::KeepEnd => (tokens - kept, tokens),
+        };
+        Ok(Row { sample, part, start, end, tokens })
+    }
+
+    /// The width that the longest row asks for, rounded up.
+    fn width(&self, length: &Length, longest: Row, key: Key) -> Result<usize, CollateError> {
+        let tokens = (longest.end - longest.start).max(length.min_length).max(self.request.min_length);
+        if let Some(&largest) = length.buckets.last() {
+            let bucket = length.buckets.iter().copied().find(|&bucket| bucket >= tokens);
+            return bucket.ok_or_else(|| self.at(longest.sample, key, Cause::NoBucket { tokens, largest }));
+        }
+        tokens
+            .checked_next_multiple_of(length.multiple_of)
+            .ok_or_else(|| self.at(longest.sample, key, Cause::TooLarge { width: tokens }))
+    }
+
+    /// Whether the column's own keys are there; their lengths are checked against the tokens'.
+    fn presence(&self, matrix: &Matrix, column: &Column) -> Result<Presence, CollateError> {
+        let Content::Parallel(parallel) = &column.content else { return Ok(Presence::Present) };
+        let samples = self.lengths.samples();
+        let (mut lacking, mut having) = (None, None);
+        for sample in 0..samples {
+            for (keys, tokens) in parallel.iter().zip(&matrix.rows) {
+                for (&key, &tokens) in keys.iter().zip(tokens) {
+                    match (self.lengths.get(sample, key), self.lengths.get(sample, tokens)) {
+                        (Some(found), Some(expected)) if found != expected => {
+                            let tokens = self.layout.keys[tokens].clone();
+                            return Err(self.at(sample, key, Cause::Length { found, tokens, expected }));
+                        }
+                        (Some(_), _) => having = having.or(Some(sample)),
+                        (None, _) => lacking = lacking.or(Some((sample, key))),
+                    }
+                }
+            }
+        }
+        match (lacking, having) {
+            (None, _) => Ok(Presence::Present),
+            (Some((sample, key)), _) if column.absent == Absent::Error => Err(self.at(sample, key, Cause::Missing)),
+            (Some((sample, key)), Some(other)) => Err(self.at(sample, key, Cause::MissingHere { other })),
+            (Some(_), None) => Ok(Presence::Absent),
+        }
+    }
+
+    fn scalar(&mut self, scalar: &Scalar) -> Result<Option<Array>, CollateError> {
+        let samples = self.lengths.samples();
+        if scalar.default.is_none() {
+            let each = || (0..samples).flat_map(|sample| scalar.keys.iter().map(move |&key| (sample, key)));
+            let lacking = each().find(|&(sample, key)| self.lengths.get(sample, key).is_none());
+            let having = each().find(|&(sample, key)| self.lengths.get(sample, key).is_some());
+            match (lacking, having) {
+                (None, _) => {}
+                (Some(_), None) if scalar.optional => return Ok(None),
+                (Some((sample, key)), Some((other, _))) if scalar.optional => {
+                    return Err(self.at(sample, key, Cause::MissingHere { other }));
+                }
+                (Some((sample, key)), _) => return Err(self.at(sample, key, Cause::Missing)),
+            }
+        }
+        let key = scalar.keys.first().copied().unwrap_or_default();
+        let array = self.place(scalar.dtype, scalar.keys.len() * samples, None);
+        array.map(Some).map_err(|cause| self.at(0, key, cause))
+    }
+
+    /// Takes room for an array behind those placed so far.
+    fn place(&mut self, dtype: DType, rows: usize, width: Option<usize>) -> Result<Array, Cause> {
+        let cells = width.unwrap_or(1);
+        let too_large = Cause::TooLarge { width: cells };
+        let offset = self.bytes.checked_next_multiple_of(ALIGNMENT);
+        let size = rows.checked_mul(cells).and_then(|cells| cells.checked_mul(dtype.size()));
+        let (Some(offset), Some(size)) = (offset, size) else { return Err(too_large) };
+        // `isize::MAX` is what an allocation, a slice and a NumPy array can have at most.
+        let end = offset.checked_add(size).filter(|&end| isize::try_from(end).is_ok_and(|end| end < isize::MAX - 4096));
+        let Some(bytes) = end else { return Err(too_large) };
+        self.bytes = bytes;
+        Ok(Array { dtype, rows, width, offset })
+    }
+
+    /// Names the longest row: it makes the batch as large as it is.
+    fn check_limit(&self) -> Result<(), CollateError> {
+        let bytes = self.bytes;
+        match (self.request.max_bytes.filter(|&limit| bytes > limit), self.longest) {
+            (Some(limit), Some((width, sample, key))) => {
+                Err(self.at(sample, key, Cause::OverLimit { width, bytes, limit }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn at(&self, sample: usize, key: Key, cause: Cause) -> CollateError {
+        CollateError::at(sample, &self.layout.keys[key], cause)
+    }
+}
+
+enum Presence {
+    Present,
+    Absent,
+}

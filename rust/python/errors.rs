@@ -1,0 +1,53 @@
+//! Errors and panics become built-in Python exceptions of one string argument.
+
+use std::any::Any;
+use std::fmt::Write;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use pyo3::exceptions::{PyKeyError, PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyDictMethods};
+
+use crate::error::{Cause, CollateError, Kind};
+use crate::source::gather::Gathered;
+
+/// Most keys of a sample that a message lists.
+const KEYS_SHOWN: usize = 16;
+
+/// The exception for an error of a batch.
+pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>) -> PyErr {
+    let mut message = error.to_string();
+    if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample.and_then(|index| gathered.sample(index))) {
+        // What the sample has instead is mostly what the user wants to know.
+        if let Ok(dict) = sample.cast_exact::<PyDict>() {
+            let names: Vec<String> = dict
+                .keys()
+                .iter()
+                .take(KEYS_SHOWN)
+                .filter_map(|key| key.repr().ok().map(|key| key.to_string()))
+                .collect();
+            let more = if dict.len() > KEYS_SHOWN { ", …" } else { "" };
+            // Writing to a String cannot fail.
+            let _ = write!(message, " (its keys: {}{more})", names.join(", "));
+        }
+    }
+    match error.kind() {
+        Kind::Key => PyKeyError::new_err(message),
+        Kind::Type => PyTypeError::new_err(message),
+        Kind::Value => PyValueError::new_err(message),
+        Kind::Overflow => PyOverflowError::new_err(message),
+        Kind::Memory => PyMemoryError::new_err(message),
+    }
+}
+
+/// Runs an entry point; a panic becomes a `RuntimeError`. (pyo3 would make a `PanicException` of it,
+/// which is no `Exception`: a DataLoader worker does not catch it, and dies without a word.)
+pub(super) fn guarded<T>(entry: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    catch_unwind(AssertUnwindSafe(entry)).unwrap_or_else(|panic| Err(bug(&*panic)))
+}
+
+fn bug(panic: &(dyn Any + Send)) -> PyErr {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("panic");
+    PyRuntimeError::new_err(format!("{text}; this is a bug in dpo_collate"))
+}

@@ -1,0 +1,203 @@
+//! The `PyO3` boundary: convert, call, map errors; nothing else.
+
+mod errors;
+mod table;
+mod wrap;
+
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList, PyString};
+
+use crate::collate::{Batch, Collated, Stop, collate};
+use crate::plan::Request;
+use crate::source::gather::{Converter, Gathered, Keys};
+use errors::{guarded, to_python};
+use table::{Symbols, Table};
+use wrap::Block;
+
+/// The core of `dpo_collate`. The public interface is `dpo_collate`; this module may change at any time.
+///
+/// It relies on the GIL (see SECURITY.md), and says so until the free-threaded build is audited.
+#[pymodule(gil_used = true)]
+mod _core {
+    #[pymodule_export]
+    use super::{Collator, Rest, empty};
+
+    /// The version of the package.
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "Python's name for it")]
+    const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// Whether the extension was built without optimisation, and is some thirty times slower.
+    #[pymodule_export]
+    const DEBUG_BUILD: bool = cfg!(debug_assertions);
+
+    #[pymodule_init]
+    fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        crate::source::list::check_layout(module.py())
+    }
+}
+
+/// A layout with its options, resolved once and used for every batch.
+#[pyclass(frozen, module = "dpo_collate._core")]
+struct Collator {
+    table: Table,
+    /// Keys of the batch: of each matrix's columns, and of the scalars.
+    columns: Vec<Vec<Py<PyString>>>,
+    scalars: Vec<Py<PyString>>,
+    row: Converter,
+    number: Converter,
+    wrap: Option<Py<PyAny>>,
+    max_bytes: Option<usize>,
+}
+
+/// What the core leaves to the Python layer to finish, besides media: their entries in the batch are
+/// still lists of one value (or None) a row.
+#[pyclass(frozen, get_all, module = "dpo_collate._core")]
+struct Rest {
+    /// Samples of which a row was truncated.
+    truncated: Vec<usize>,
+    /// Keys of the first sample that the layout does not name, if they are to be reported.
+    unknown: Vec<Py<PyAny>>,
+    /// Bytes of the token arrays.
+    nbytes: usize,
+}
+
+#[pymethods]
+impl Collator {
+    /// Resolves `layout`. `row(value, place)` and `number(value, place)` turn a value that cannot be
+    /// read directly into a plain array or number; `wrap(array)` makes a tensor of an array.
+    #[new]
+    #[pyo3(signature = (layout, *, pad_token_id, label_pad_token_id, row, number, wrap, max_batch_bytes))]
+    fn new(
+        layout: &Bound<'_, PyAny>,
+        pad_token_id: i64,
+        label_pad_token_id: i64,
+        row: Converter,
+        number: Converter,
+        wrap: Option<Py<PyAny>>,
+        max_batch_bytes: Option<usize>,
+    ) -> PyResult<Self> {
+        guarded(|| {
+            let py = layout.py();
+            let table = Table::read(layout, Symbols { pad_token_id, label_pad_token_id })?;
+            let intern = |name: &String| PyString::intern(py, name).unbind();
+            Ok(Self {
+                columns: table
+                    .layout
+                    .matrices
+                    .iter()
+                    .map(|matrix| matrix.columns.iter().map(|column| intern(&column.name)).collect())
+                    .collect(),
+                scalars: table.layout.scalars.iter().map(|scalar| intern(&scalar.name)).collect(),
+                table,
+                row,
+                number,
+                wrap,
+                max_bytes: max_batch_bytes,
+            })
+        })
+    }
+
+    /// Makes a batch of a list of samples. With the batch comes what is left to do, if anything is.
+    #[pyo3(signature = (samples, min_length))]
+    fn collate<'py>(
+        &self,
+        samples: &Bound<'py, PyAny>,
+        min_length: usize,
+    ) -> PyResult<(Bound<'py, PyDict>, Option<Rest>)> {
+        guarded(|| {
+            let mut gathered = Gathered::take(samples, &self.table.keys, &self.number)?;
+            let collated = self.view_and_fill(&mut gathered, min_length)?;
+            self.wrap(samples.py(), &gathered, collated)
+        })
+    }
+}
+
+impl Collator {
+    /// View → plan → lease → fill: the quiet phase, and its repetition after what could not be read
+    /// in it has been converted. Every value is converted at most once, so this ends.
+    fn view_and_fill(&self, gathered: &mut Gathered<'_>, min_length: usize) -> PyResult<Collated> {
+        let request = Request { min_length, max_bytes: self.max_bytes };
+        let keys: &Keys = &self.table.keys;
+        loop {
+            #[expect(unsafe_code, reason = "the beginning of the quiet phase")]
+            // SAFETY: until `sources` is gone nothing below runs Python code: `collate` knows none.
+            let slow = match unsafe { gathered.view(keys) } {
+                Err(slow) => slow,
+                Ok(sources) => {
+                    let batch = Batch { sources: &sources, numbers: &gathered.numbers };
+                    match collate(&self.table.layout, batch, request) {
+                        Ok(collated) => return Ok(collated),
+                        Err(Stop::NotPlain) => gathered.lists(keys),
+                        Err(Stop::Error(error)) => {
+                            drop(sources);
+                            return Err(to_python(&error, gathered));
+                        }
+                    }
+                }
+            };
+            gathered.convert(&slow, keys, &self.row)?;
+        }
+    }
+
+    /// Makes arrays of the block and the batch of the arrays.
+    fn wrap<'py>(
+        &self,
+        py: Python<'py>,
+        gathered: &Gathered<'py>,
+        collated: Collated,
+    ) -> PyResult<(Bound<'py, PyDict>, Option<Rest>)> {
+        let Collated { plan, lease } = collated;
+        let block = Block::new(py, lease)?;
+        let batch = PyDict::new(py);
+        let put = |name: &Py<PyString>, array| {
+            #[expect(unsafe_code, reason = "arrays over the block")]
+            // SAFETY: `collate` has written all arrays of its plan; they do not overlap, and each is
+            // made once.
+            let array = unsafe { wrap::array(&block, &array) }?;
+            match &self.wrap {
+                Some(wrap) => batch.set_item(name, wrap.bind(py).call1((array,))?),
+                None => batch.set_item(name, array),
+            }
+        };
+        for (names, matrix) in self.columns.iter().zip(&plan.matrices) {
+            for column in &matrix.columns {
+                put(&names[column.index], column.array)?;
+            }
+        }
+        let media = self.put_media(py, gathered, &batch)?;
+        for (name, array) in self.scalars.iter().zip(&plan.scalars) {
+            if let Some(array) = array {
+                put(name, *array)?;
+            }
+        }
+        if media == 0 && plan.truncated.is_empty() && gathered.unknown.is_empty() {
+            return Ok((batch, None));
+        }
+        let unknown = gathered.unknown.iter().map(|key| key.clone().unbind()).collect();
+        Ok((batch, Some(Rest { truncated: plan.truncated, unknown, nbytes: plan.bytes })))
+    }
+
+    /// Puts the gathered values of every medium that some sample has into the batch, in row order;
+    /// says how many media those are.
+    fn put_media<'py>(&self, py: Python<'py>, gathered: &Gathered<'py>, batch: &Bound<'py, PyDict>) -> PyResult<usize> {
+        let Table { layout, media, .. } = &self.table;
+        let mut present = 0;
+        for medium in media {
+            let entries = layout.order.entries(medium.keys.len(), gathered.samples());
+            let values: Vec<_> =
+                entries.map(|(part, sample)| gathered.value(sample * layout.keys.len() + medium.keys[part])).collect();
+            if values.iter().any(Option::is_some) {
+                batch.set_item(&medium.name, PyList::new(py, values)?)?;
+                present += 1;
+            }
+        }
+        Ok(present)
+    }
+}
+
+/// New memory of that many bytes, not initialised, as an array of uint8.
+#[pyfunction]
+fn empty(py: Python<'_>, nbytes: usize) -> PyResult<Bound<'_, PyAny>> {
+    guarded(|| wrap::empty(py, nbytes))
+}

@@ -1,0 +1,275 @@
+//! The dataclasses of `dpo_collate.layout`, read once, become [`Layout`] and [`Keys`].
+//!
+//! Here symbols become numbers, stems become keys, and keys become indices. The dataclasses have
+//! checked themselves; what is checked here is what only the whole table shows.
+
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+
+use crate::cells::DType;
+use crate::error::Number;
+use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Order, Scalar, Side, Truncation};
+use crate::source::gather::{Keys, Role, Unknown};
+
+/// The values of the two symbols that a table may use.
+#[derive(Clone, Copy)]
+pub(super) struct Symbols {
+    pub(super) pad_token_id: i64,
+    pub(super) label_pad_token_id: i64,
+}
+
+/// A medium: what is gathered for it, row by row, is combined by the Python layer.
+pub(super) struct Medium {
+    pub(super) name: String,
+    pub(super) keys: Vec<Key>,
+}
+
+/// Everything that a table says.
+pub(super) struct Table {
+    pub(super) layout: Layout,
+    pub(super) keys: Keys,
+    pub(super) media: Vec<Medium>,
+}
+
+#[derive(FromPyObject)]
+enum FillTable {
+    Int(i64),
+    Float(f64),
+    Symbol(String),
+}
+
+#[derive(FromPyObject)]
+struct LengthTable {
+    max_length: Option<usize>,
+    truncation_mode: String,
+    min_length: usize,
+    multiple_of: usize,
+    buckets: Vec<usize>,
+    row_multiple_of: usize,
+}
+
+#[derive(FromPyObject)]
+struct ColumnTable {
+    name: String,
+    of: String,
+    pad: FillTable,
+    dtype: String,
+    on: Option<Vec<usize>>,
+    differs_from: Option<FillTable>,
+    optional: bool,
+    default: Option<String>,
+    nonempty: bool,
+}
+
+#[derive(FromPyObject)]
+struct MatrixTable {
+    rows: Vec<Vec<String>>,
+    columns: Vec<ColumnTable>,
+    tokens: String,
+    side: String,
+    length: LengthTable,
+}
+
+#[derive(FromPyObject)]
+struct MediaTable {
+    name: String,
+    keys: Vec<String>,
+}
+
+#[derive(FromPyObject)]
+struct ScalarTable {
+    name: String,
+    keys: Vec<String>,
+    dtype: String,
+    default: Option<FillTable>,
+    optional: bool,
+}
+
+#[derive(FromPyObject)]
+struct LayoutTable {
+    name: String,
+    matrices: Vec<MatrixTable>,
+    media: Vec<MediaTable>,
+    scalars: Vec<ScalarTable>,
+    order: String,
+    extra: String,
+    reserved: Vec<String>,
+    ignored: Vec<String>,
+}
+
+impl Table {
+    /// Resolves a `dpo_collate.layout.Layout`.
+    pub(super) fn read(layout: &Bound<'_, PyAny>, symbols: Symbols) -> PyResult<Self> {
+        let table: LayoutTable = layout.extract()?;
+        let mut resolver = Resolver { symbols, names: Vec::new(), roles: Vec::new() };
+        let matrices = table.matrices.iter().map(|matrix| resolver.matrix(matrix)).collect::<PyResult<Vec<_>>>()?;
+        let media = table.media.iter().map(|medium| resolver.medium(medium)).collect();
+        let scalars = table.scalars.iter().map(|scalar| resolver.scalar(scalar)).collect::<PyResult<Vec<_>>>()?;
+        // A sample may carry what the batch will make anew (InternVL's carry their masks).
+        let made = matrices.iter().flat_map(|matrix| &matrix.columns).map(|column| &column.name);
+        let ignored: Vec<String> = made.chain(&table.ignored).cloned().collect();
+        for name in ignored {
+            if !resolver.names.contains(&name) {
+                resolver.key(&name, Role::Ignored);
+            }
+        }
+        let order = match table.order.as_str() {
+            "grouped" => Order::Grouped,
+            "interleaved" => Order::Interleaved,
+            other => return Err(unknown_word("order", other)),
+        };
+        let unknown = match table.extra.as_str() {
+            "drop" => Unknown::Drop,
+            "error" => Unknown::Error,
+            "list" | "stack" => Unknown::Report,
+            other => return Err(unknown_word("extra", other)),
+        };
+        let py = layout.py();
+        let names = resolver.names.iter().map(|name| PyString::intern(py, name).unbind()).collect();
+        Ok(Self {
+            keys: Keys { layout: table.name, names, roles: resolver.roles, unknown, reserved: table.reserved },
+            layout: Layout { keys: resolver.names, matrices, scalars, order },
+            media,
+        })
+    }
+}
+
+struct Resolver {
+    symbols: Symbols,
+    names: Vec<String>,
+    roles: Vec<Role>,
+}
+
+impl Resolver {
+    /// The index of a key; a row that one part of the table requires is required.
+    fn key(&mut self, name: &str, role: Role) -> Key {
+        if let Some(key) = self.names.iter().position(|known| known == name) {
+            if role == (Role::Row { required: true }) {
+                self.roles[key] = role;
+            }
+            return key;
+        }
+        self.names.push(name.to_owned());
+        self.roles.push(role);
+        self.names.len() - 1
+    }
+
+    fn matrix(&mut self, table: &MatrixTable) -> PyResult<Matrix> {
+        let rows = self.rows(table, &table.tokens, true);
+        let columns = table.columns.iter().map(|column| self.column(table, column)).collect::<PyResult<_>>()?;
+        let side = match table.side.as_str() {
+            "left" => Side::Left,
+            "right" => Side::Right,
+            other => return Err(unknown_word("side", other)),
+        };
+        Ok(Matrix { rows, columns, side, length: length(&table.length)? })
+    }
+
+    /// For each row of the matrix, the keys that a template names for its segments.
+    fn rows(&mut self, table: &MatrixTable, template: &str, required: bool) -> Vec<Vec<Key>> {
+        let mut key = |stem: &String| self.key(&template.replace("{}", stem), Role::Row { required });
+        table.rows.iter().map(|stems| stems.iter().map(&mut key).collect()).collect()
+    }
+
+    fn column(&mut self, matrix: &MatrixTable, table: &ColumnTable) -> PyResult<Column> {
+        let absent = match (table.default.as_deref(), table.optional) {
+            (Some("ones"), _) => Absent::Ones,
+            (Some(other), _) => return Err(unknown_word("default", other)),
+            (None, true) => Absent::LeftOut,
+            (None, false) => Absent::Error,
+        };
+        let content = match table.of.as_str() {
+            "tokens" => Content::Tokens,
+            "ones" => Content::Ones,
+            template if template.contains("{}") => {
+                Content::Parallel(self.rows(matrix, template, absent == Absent::Error))
+            }
+            other => return Err(unknown_word("of", other)),
+        };
+        let dtype = dtype(&table.dtype)?;
+        let last = |stems: &Vec<String>| stems.last().cloned();
+        let stem = matrix.rows.first().and_then(last).unwrap_or_default();
+        let name = table.name.replace("{}", &stem);
+        let pad = self.number(&table.pad)?;
+        if !dtype.fits(pad) {
+            return Err(PyValueError::new_err(format!(
+                "column '{name}' pads with {pad}, which does not fit {}",
+                dtype.name()
+            )));
+        }
+        let segments = matrix.rows.iter().map(Vec::len).max().unwrap_or_default();
+        let on = table.on.as_ref().map(|on| (0..segments).map(|segment| on.contains(&segment)).collect());
+        let labels = matches!(&table.pad, FillTable::Symbol(symbol) if symbol == "label_pad_token_id");
+        Ok(Column {
+            content,
+            pad,
+            dtype,
+            scored: labels || table.on.is_some(),
+            on,
+            differs_from: table.differs_from.as_ref().map(|number| self.number(number)).transpose()?,
+            absent,
+            nonempty: table.nonempty,
+            name,
+        })
+    }
+
+    fn medium(&mut self, table: &MediaTable) -> Medium {
+        let keys = table.keys.iter().map(|key| self.key(key, Role::Media)).collect();
+        Medium { name: table.name.clone(), keys }
+    }
+
+    fn scalar(&mut self, table: &ScalarTable) -> PyResult<Scalar> {
+        Ok(Scalar {
+            name: table.name.clone(),
+            keys: table.keys.iter().map(|key| self.key(key, Role::Number)).collect(),
+            dtype: dtype(&table.dtype)?,
+            default: table.default.as_ref().map(|number| self.number(number)).transpose()?,
+            optional: table.optional,
+        })
+    }
+
+    fn number(&self, fill: &FillTable) -> PyResult<Number> {
+        Ok(match fill {
+            FillTable::Int(int) => Number::Int(*int),
+            FillTable::Float(float) => Number::Float(*float),
+            FillTable::Symbol(symbol) => Number::Int(match symbol.as_str() {
+                "pad_token_id" => self.symbols.pad_token_id,
+                "label_pad_token_id" => self.symbols.label_pad_token_id,
+                other => return Err(unknown_word("pad", other)),
+            }),
+        })
+    }
+}
+
+fn length(table: &LengthTable) -> PyResult<Length> {
+    let truncation = match table.truncation_mode.as_str() {
+        "keep_start" => Truncation::KeepStart,
+        "keep_end" => Truncation::KeepEnd,
+        "error" => Truncation::Error,
+        other => return Err(unknown_word("truncation_mode", other)),
+    };
+    // A row is as long as its matrix is wide: both multiples hold where their least common one does.
+    let multiple_of = lcm(table.multiple_of.max(1), table.row_multiple_of.max(1));
+    let multiple_of =
+        multiple_of.ok_or_else(|| PyValueError::new_err("multiple_of and row_multiple_of are too large"))?;
+    let mut buckets = table.buckets.clone();
+    buckets.sort_unstable();
+    Ok(Length { max_length: table.max_length, truncation, min_length: table.min_length, multiple_of, buckets })
+}
+
+fn lcm(a: usize, b: usize) -> Option<usize> {
+    let (mut gcd, mut rest) = (a, b);
+    while rest != 0 {
+        (gcd, rest) = (rest, gcd % rest);
+    }
+    (a / gcd).checked_mul(b)
+}
+
+fn dtype(name: &str) -> PyResult<DType> {
+    DType::by_name(name).ok_or_else(|| unknown_word("dtype", name))
+}
+
+fn unknown_word(field: &str, word: &str) -> PyErr {
+    PyTypeError::new_err(format!("{field}='{word}' is not a word of the layout language"))
+}

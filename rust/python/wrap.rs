@@ -1,0 +1,90 @@
+//! NumPy arrays over a lease.
+#![allow(unsafe_code)]
+
+use numpy::npyffi::{self, NPY_ARRAY_CARRAY, NpyTypes, PY_ARRAY_API};
+use numpy::{PyArrayDescr, dtype};
+use pyo3::exceptions::PyMemoryError;
+use pyo3::prelude::*;
+
+use crate::arena::Lease;
+use crate::cells::DType;
+use crate::plan::Array;
+
+/// Keeps a batch's memory: the base object of its arrays, and so alive as long as any of them or a
+/// view of one.
+#[pyclass(frozen, module = "dpo_collate._core")]
+pub(super) struct Block {
+    lease: Lease,
+}
+
+impl Block {
+    pub(super) fn new(py: Python<'_>, lease: Lease) -> PyResult<Bound<'_, Self>> {
+        Bound::new(py, Self { lease })
+    }
+}
+
+/// The array that was planned there.
+///
+/// # Safety
+/// The array lies in the block, every cell of it has been written, and no other array that
+/// overlaps it is made.
+pub(super) unsafe fn array<'py>(block: &Bound<'py, Block>, array: &Array) -> PyResult<Bound<'py, PyAny>> {
+    let py = block.py();
+    let descr = match array.dtype {
+        DType::Int64 => dtype::<i64>(py),
+        DType::Int32 => dtype::<i32>(py),
+        DType::Bool => dtype::<bool>(py),
+        DType::Float32 => dtype::<f32>(py),
+        DType::Float64 => dtype::<f64>(py),
+    };
+    // SAFETY: by contract.
+    unsafe { over(block, descr, array.offset, array.rows, array.width) }
+}
+
+/// New memory of that many bytes, not initialised, as an array of uint8: `numpy.empty`, over a lease.
+pub(super) fn empty(py: Python<'_>, bytes: usize) -> PyResult<Bound<'_, PyAny>> {
+    let refused = |_| PyMemoryError::new_err(format!("cannot allocate {bytes} bytes for the batch"));
+    let block = Block::new(py, Lease::new(bytes).map_err(refused)?)?;
+    // SAFETY: the lease has that many bytes and this is its only array. They are not initialised:
+    // like those of `numpy.empty` they are for the caller to write, and any byte is a uint8.
+    unsafe { over(&block, dtype::<u8>(py), 0, bytes, None) }
+}
+
+/// # Safety
+/// As for [`array`].
+unsafe fn over<'py>(
+    block: &Bound<'py, Block>,
+    descr: Bound<'py, PyArrayDescr>,
+    offset: usize,
+    rows: usize,
+    width: Option<usize>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = block.py();
+    // The plan has checked that sizes are far below `isize::MAX`.
+    let mut dims = [rows.cast_signed(), width.unwrap_or(1).cast_signed()];
+    let ndim = if width.is_some() { 2 } else { 1 };
+    // SAFETY: the range lies in the block, which is aligned for every dtype, and NumPy does not
+    // free memory that it is handed: the block does, which the array is given as its base object.
+    // `NewFromDescr` steals the reference to the dtype, `SetBaseObject` that to the block, both
+    // also where they fail.
+    unsafe {
+        let start = block.get().lease.start().as_ptr().add(offset);
+        let array = PY_ARRAY_API.PyArray_NewFromDescr(
+            py,
+            npyffi::get_type_object(py, NpyTypes::PyArray_Type),
+            descr.into_ptr().cast(),
+            ndim,
+            dims.as_mut_ptr(),
+            std::ptr::null_mut(),
+            start.cast(),
+            NPY_ARRAY_CARRAY,
+            std::ptr::null_mut(),
+        );
+        let array = Bound::from_owned_ptr_or_err(py, array)?;
+        let base = block.clone().into_ptr();
+        if PY_ARRAY_API.PyArray_SetBaseObject(py, array.as_ptr().cast::<npyffi::PyArrayObject>(), base) < 0 {
+            return Err(PyErr::fetch(py));
+        }
+        Ok(array)
+    }
+}

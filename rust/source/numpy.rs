@@ -1,0 +1,25 @@
+//! NumPy arrays of one dimension, as they lie: any integer or bool dtype, float32 or float64, any
+//! stride, alignment and byte order, read-only or not.
+#![allow(unsafe_code)]
+
+use ::numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::prelude::*;
+
+use super::{Source, Strided};
+use crate::cells::Element;
+
+/// The array's values, if they can be read as they lie.
+///
+/// # Safety
+/// For `'a` no Python code runs and no other thread changes the array.
+pub(super) unsafe fn view<'a>(array: &'a Bound<'_, PyUntypedArray>) -> Option<Source<'a>> {
+    let (&[len], &[stride]) = (array.shape(), array.strides()) else { return None };
+    let dtype = array.dtype();
+    let element = Element::of_kind(dtype.kind(), dtype.itemsize())?;
+    let swapped = dtype.is_native_byteorder() == Some(false);
+    // SAFETY: the object is an array, so its C record is complete.
+    let start = unsafe { (*array.as_array_ptr()).fields.data }.cast::<u8>().cast_const();
+    // SAFETY: NumPy guarantees that every element lies where shape and strides say, and that a plain
+    // number is nothing but its bytes; the caller guarantees that it stays there.
+    Some(unsafe { Strided::new(start, len, stride, element, swapped) }.into_source())
+}
