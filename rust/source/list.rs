@@ -4,7 +4,7 @@
 //! CPython's representation, base 2³⁰; those are read directly from the object, which takes 0.7–0.9
 //! ns an int where a call of `PyLong_AsLongLong` takes 2.6–3.1. The representation differs between
 //! versions and builds, so the reader is tried on known numbers when the module is imported, and
-//! given up for the C API's own if it errs ([`check_layout`]).
+//! given up for the C API's own if it errs (`check_layout`).
 #![allow(unsafe_code)]
 
 use std::ops::Range;

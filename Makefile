@@ -1,0 +1,99 @@
+# Every target sets up what it needs in .venv; the second time that is nothing.
+# Only Python >= 3.11 and a Rust toolchain have to be there.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+PYTHON ?= python3
+BIN := .venv/bin
+MATURIN := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
+# maturin and cargo in turn would recompile pyo3 each time in one folder.
+MATURIN_TARGET := target/maturin
+RUST := Cargo.toml Cargo.lock build.rs $(shell find rust -name '*.rs')
+PYTHON_SOURCES := python tests examples benches
+CLIPPY := -- -D warnings
+
+.PHONY: help
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+
+.venv/.tools: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --group dev 'torch>=2.4'
+	@touch $@
+
+.venv/.extension: .venv/.tools pyproject.toml $(RUST)
+	$(MATURIN) develop --quiet --release --target-dir $(MATURIN_TARGET)
+	@touch $@
+
+.PHONY: build
+build: .venv/.extension ## Build the extension and install the package into .venv
+
+.PHONY: demo
+demo: build ## Train a small model with DPO on image pairs (the main job; about two minutes)
+	$(BIN)/python examples/train_dpo.py
+
+.PHONY: test
+test: lint docs-check test-rust test-python bench-fast ## Run every check and test
+
+.PHONY: lint
+lint: build ## Check format, lints, types and stubs
+	cargo fmt --check
+	cargo clippy --quiet --locked --all-targets $(CLIPPY)
+	cargo clippy --quiet --locked --all-targets --features python --target-dir $(MATURIN_TARGET) $(CLIPPY)
+	$(BIN)/ruff format --check $(PYTHON_SOURCES)
+	$(BIN)/ruff check $(PYTHON_SOURCES)
+	$(BIN)/mypy $(PYTHON_SOURCES)
+	$(BIN)/python -m mypy.stubtest dpo_collate._core
+
+.PHONY: format
+format: .venv/.tools ## Format everything
+	cargo fmt
+	$(BIN)/ruff format $(PYTHON_SOURCES)
+	$(BIN)/ruff check --fix-only $(PYTHON_SOURCES)
+
+.PHONY: docs-check
+docs-check: build ## Build the Rust documentation, run the README's and docstrings' examples
+	RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --locked --no-deps --features python --target-dir $(MATURIN_TARGET)
+	$(BIN)/python -m pytest --quiet python tests/test_docs.py
+
+.PHONY: test-rust
+test-rust: ## Test the Rust core; needs no Python
+	cargo test --quiet --locked
+
+.PHONY: test-python
+test-python: build ## Test the package, with coverage
+	$(BIN)/python -m pytest --quiet --cov --cov-report=term
+
+.PHONY: valgrind
+valgrind: ## Run the Rust tests under valgrind (which has to be installed)
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --leak-check=full --show-leak-kinds=definite \
+	--errors-for-leak-kinds=definite --error-exitcode=1" PROPTEST_CASES=8 cargo test --quiet --locked --test rust
+
+.PHONY: bench
+bench: build ## Measure: kernels, and collation against other ways
+	cargo bench --locked --bench kernels
+	$(BIN)/python benches/collate.py
+
+.PHONY: bench-fast
+bench-fast: build ## Run the benches once, so that they never rot
+	cargo bench --quiet --locked --bench kernels -- --test
+	$(BIN)/python benches/collate.py --fast
+
+.PHONY: bench-peers
+bench-peers: build ## Measure against TRL as well (installs it)
+	$(BIN)/python -m pip install --quiet --group peers
+	$(BIN)/python benches/collate.py
+
+.PHONY: wheel
+wheel: .venv/.tools ## Build a wheel and a source distribution into dist/
+	$(MATURIN) build --quiet --release --sdist --out dist --target-dir $(MATURIN_TARGET)
+
+.PHONY: clean
+clean: ## Remove everything that was built, .venv included
+	rm -rf .venv target dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache python/dpo_collate/_core*.so
