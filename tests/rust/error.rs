@@ -1,0 +1,157 @@
+//! Every cause: its whole sentence, and the exception that it becomes.
+
+use _core::collate::Stop;
+use _core::error::{Cause, CollateError, Kind, Number};
+use _core::source::NotPlain;
+
+/// A cause met in sample 3 at `chosen_labels`.
+fn sentence(cause: Cause) -> (String, Kind) {
+    let error = CollateError::at(3, "chosen_labels", cause);
+    assert_eq!((error.sample, error.key.as_deref()), (Some(3), Some("chosen_labels")));
+    (error.to_string(), error.kind())
+}
+
+fn of_batch(cause: Cause) -> (String, Kind) {
+    let error = CollateError::of_batch(cause);
+    assert_eq!((error.sample, error.key.as_deref()), (None, None));
+    (error.to_string(), error.kind())
+}
+
+fn assert_says(found: (String, Kind), kind: Kind, sentence: &str) {
+    assert_eq!(found, (sentence.to_owned(), kind));
+}
+
+#[test]
+fn empty_batch() {
+    assert_says(of_batch(Cause::EmptyBatch), Kind::Value, "the batch is empty: expected at least one sample");
+}
+
+#[test]
+fn missing() {
+    assert_says(sentence(Cause::Missing), Kind::Key, "sample 3: no 'chosen_labels'");
+}
+
+#[test]
+fn missing_here() {
+    assert_says(
+        sentence(Cause::MissingHere { other: 0 }),
+        Kind::Key,
+        "sample 3: no 'chosen_labels', but sample 0 has it: expected in all samples or in none",
+    );
+}
+
+#[test]
+fn length() {
+    assert_says(
+        sentence(Cause::Length { found: 511, tokens: "chosen_input_ids".to_owned(), expected: 512 }),
+        Kind::Value,
+        "sample 3: 'chosen_labels' has 511 tokens, but 'chosen_input_ids' has 512",
+    );
+}
+
+#[test]
+fn dtype() {
+    assert_says(
+        sentence(Cause::DType { found: "float32", column: "int64" }),
+        Kind::Type,
+        "sample 3: 'chosen_labels' has dtype float32, expected integers",
+    );
+    assert_says(
+        sentence(Cause::DType { found: "complex64", column: "float32" }),
+        Kind::Type,
+        "sample 3: 'chosen_labels' has dtype complex64, expected numbers",
+    );
+}
+
+#[test]
+fn misfit() {
+    for (value, shown) in [
+        (Number::Int(-5), "-5"),
+        (Number::Unsigned(u64::MAX), "18446744073709551615"),
+        (Number::Float(1.0), "1.0"),
+        (Number::Float(1e39), "1e39"),
+        (Number::Float(f64::NAN), "NaN"),
+    ] {
+        assert_says(
+            sentence(Cause::Misfit { value, position: 7, column: "int32" }),
+            Kind::Overflow,
+            &format!("sample 3: 'chosen_labels' holds {shown} at position 7, which does not fit int32"),
+        );
+    }
+}
+
+#[test]
+fn too_long() {
+    assert_says(
+        sentence(Cause::TooLong { tokens: 600, max_length: 512 }),
+        Kind::Value,
+        "sample 3: 'chosen_labels' has 600 tokens, more than max_length=512",
+    );
+}
+
+#[test]
+fn no_bucket() {
+    assert_says(
+        sentence(Cause::NoBucket { tokens: 600, largest: 512 }),
+        Kind::Value,
+        "sample 3: 'chosen_labels' has 600 tokens, more than the largest bucket 512",
+    );
+}
+
+#[test]
+fn nothing_to_score() {
+    assert_says(
+        sentence(Cause::NothingToScore { tokens: 600, kept: 512 }),
+        Kind::Value,
+        "sample 3: truncation from 600 to 512 tokens leaves nothing to score in 'chosen_labels'",
+    );
+}
+
+#[test]
+fn nothing_kept() {
+    assert_says(
+        sentence(Cause::NothingKept),
+        Kind::Value,
+        "sample 3: 'chosen_labels' is all padding: expected at least one value",
+    );
+}
+
+#[test]
+fn too_large() {
+    assert_says(
+        sentence(Cause::TooLarge { width: 1 << 62 }),
+        Kind::Memory,
+        "sample 3: 'chosen_labels' with 4611686018427387904 tokens makes a batch larger than the address space",
+    );
+}
+
+#[test]
+fn over_limit() {
+    assert_says(
+        sentence(Cause::OverLimit { width: 512, bytes: 16384, limit: 16000 }),
+        Kind::Memory,
+        "sample 3: 'chosen_labels' with 512 tokens makes a batch of 16384 bytes, more than max_batch_bytes=16000",
+    );
+}
+
+#[test]
+fn out_of_memory() {
+    assert_says(
+        of_batch(Cause::OutOfMemory { bytes: 1 << 50 }),
+        Kind::Memory,
+        "cannot allocate 1125899906842624 bytes for the batch",
+    );
+}
+
+#[test]
+fn collate_error_is_an_error() {
+    let error: Box<dyn std::error::Error + Send + Sync> = Box::new(CollateError::of_batch(Cause::EmptyBatch));
+    assert!(error.source().is_none());
+}
+
+#[test]
+fn a_stop_is_one_or_the_other() {
+    let error = CollateError::of_batch(Cause::EmptyBatch);
+    assert_eq!(Stop::from(error.clone()), Stop::Error(error));
+    assert_eq!(Stop::from(NotPlain), Stop::NotPlain);
+}

@@ -1,0 +1,29 @@
+//! The crate through its public API, without Python.
+//!
+//! `naive` says in the plainest words what must come out; tests named `…_matches_naive` compare with
+//! it on random input. `build` and `memory` make layouts and arrays for the other files.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in tests, but not in their helpers
+
+use proptest::prelude::ProptestConfig;
+
+mod build;
+mod cells;
+mod collate;
+mod error;
+mod fill;
+mod golden;
+mod lease;
+mod limits;
+mod memory;
+mod naive;
+mod plan;
+mod presence;
+mod random;
+mod rules;
+mod scalars;
+mod strided;
+
+/// As many cases as `PROPTEST_CASES` says, 256 if it is not set; what failed is printed, not kept in a file.
+fn cases() -> ProptestConfig {
+    ProptestConfig { failure_persistence: None, ..ProptestConfig::default() }
+}

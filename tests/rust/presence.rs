@@ -1,0 +1,172 @@
+//! Which keys have to be there, and what happens where they are not.
+
+use _core::error::{Cause, CollateError, Number};
+use _core::layout::{Absent, Column, Content, Layout, Scalar};
+use _core::plan::{Plan, Request};
+use proptest::prelude::*;
+
+use crate::build::{column, layout, matrix, parallel, plan, scalar};
+use crate::cases;
+
+const KEYS: [&str; 5] = ["chosen_ids", "rejected_ids", "chosen_labels", "rejected_labels", "margin"];
+
+/// Tokens, their labels with that rule, and a mask.
+fn labels(absent: Absent) -> Layout {
+    let labels = Column { absent, ..column(parallel(&[&[2], &[3]])) };
+    let columns = vec![column(Content::Tokens), labels, column(Content::Ones)];
+    layout(&KEYS, vec![matrix(&[&[0], &[1]], columns)], vec![])
+}
+
+fn margin(scalar: Scalar) -> Layout {
+    layout(&KEYS, vec![], vec![scalar])
+}
+
+/// Plans samples whose rows have 5 values; `x` marks a key that is there.
+fn plan_of(layout: &Layout, samples: &[&str]) -> Result<Plan, CollateError> {
+    let sample = |keys: &&str| keys.chars().map(|key| (key == 'x').then_some(5)).collect::<Vec<_>>();
+    let samples: Vec<Vec<Option<usize>>> = samples.iter().map(sample).collect();
+    plan(layout, &samples.iter().map(Vec::as_slice).collect::<Vec<_>>(), Request::default())
+}
+
+/// The columns of the plan, by index, and whether each shows ones instead.
+fn columns(plan: Plan) -> Vec<(usize, bool)> {
+    plan.matrices[0].columns.iter().map(|column| (column.index, column.as_ones)).collect()
+}
+
+fn missing(sample: usize, key: &str) -> CollateError {
+    CollateError::at(sample, key, Cause::Missing)
+}
+
+fn missing_here(sample: usize, key: &str, other: usize) -> CollateError {
+    CollateError::at(sample, key, Cause::MissingHere { other })
+}
+
+#[test]
+fn tokens_have_to_be_there() {
+    for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
+        assert_eq!(plan_of(&labels(absent), &["xxxx-", "x-xx-"]), Err(missing(1, "rejected_ids")));
+        assert_eq!(plan_of(&labels(absent), &["xxxx-", "-xxx-"]), Err(missing(1, "chosen_ids")));
+    }
+}
+
+#[test]
+fn parallel_keys_of_all_samples() {
+    for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
+        let plan = plan_of(&labels(absent), &["xxxx-", "xxxx-"]).unwrap();
+        assert_eq!(columns(plan), [(0, false), (1, false), (2, false)]);
+    }
+}
+
+#[test]
+fn parallel_keys_of_no_sample() {
+    let plan = |absent| plan_of(&labels(absent), &["xx---", "xx---"]);
+    assert_eq!(plan(Absent::Error), Err(missing(0, "chosen_labels")));
+    assert_eq!(columns(plan(Absent::LeftOut).unwrap()), [(0, false), (2, false)]);
+    assert_eq!(columns(plan(Absent::Ones).unwrap()), [(0, false), (1, true), (2, false)]);
+}
+
+#[test]
+fn parallel_keys_of_some_samples() {
+    let plan = |absent, samples: &[&str]| plan_of(&labels(absent), samples);
+    for absent in [Absent::LeftOut, Absent::Ones] {
+        // The first sample that lacks a key, its first such key, and the first sample that has one.
+        assert_eq!(plan(absent, &["xxxx-", "xxx--"]), Err(missing_here(1, "rejected_labels", 0)));
+        assert_eq!(plan(absent, &["xx---", "xxxx-", "xxxx-"]), Err(missing_here(0, "chosen_labels", 1)));
+        assert_eq!(plan(absent, &["xx---", "xx---", "xx-x-"]), Err(missing_here(0, "chosen_labels", 2)));
+        assert_eq!(plan(absent, &["xx-x-"]), Err(missing_here(0, "chosen_labels", 0)));
+    }
+    assert_eq!(plan(Absent::Error, &["xxxx-", "xxx--"]), Err(missing(1, "rejected_labels")));
+    assert_eq!(plan(Absent::Error, &["xx---", "xxxx-"]), Err(missing(0, "chosen_labels")));
+}
+
+#[test]
+fn parallel_rows_are_as_long_as_their_tokens() {
+    for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
+        let good = [Some(5), Some(6), Some(5), Some(6), None];
+        let bad = [Some(5), Some(6), Some(5), Some(7), None];
+        let found = plan(&labels(absent), &[&good, &bad], Request::default());
+        let cause = Cause::Length { found: 7, tokens: "rejected_ids".to_owned(), expected: 6 };
+        assert_eq!(found, Err(CollateError::at(1, "rejected_labels", cause)));
+    }
+}
+
+#[test]
+fn segments_are_as_long_as_their_own_tokens() {
+    let keys = ["prompt", "chosen", "prompt_mask", "chosen_mask"];
+    let masks = column(parallel(&[&[2, 3]]));
+    let layout = layout(&keys, vec![matrix(&[&[0, 1]], vec![masks])], vec![]);
+    assert!(plan(&layout, &[&[Some(3), Some(4), Some(3), Some(4)]], Request::default()).is_ok());
+    // 7 values beside 7 tokens, but they are cut elsewhere.
+    let found = plan(&layout, &[&[Some(3), Some(4), Some(4), Some(3)]], Request::default());
+    let cause = Cause::Length { found: 4, tokens: "prompt".to_owned(), expected: 3 };
+    assert_eq!(found, Err(CollateError::at(0, "prompt_mask", cause)));
+}
+
+#[test]
+fn scalars_have_to_be_there() {
+    let plan = |samples: &[&str]| plan_of(&margin(scalar(&[4])), samples);
+    assert!(plan(&["----x", "----x"]).unwrap().scalars[0].is_some());
+    assert_eq!(plan(&["----x", "-----", "-----"]), Err(missing(1, "margin")));
+    assert_eq!(plan(&["-----", "----x"]), Err(missing(0, "margin")));
+    assert_eq!(plan(&["-----"]), Err(missing(0, "margin")));
+}
+
+#[test]
+fn optional_scalars_are_there_or_not() {
+    let plan = |samples: &[&str]| plan_of(&margin(Scalar { optional: true, ..scalar(&[4]) }), samples);
+    assert!(plan(&["----x", "----x"]).unwrap().scalars[0].is_some());
+    let without = plan(&["-----", "-----"]).unwrap();
+    assert_eq!((without.scalars, without.bytes), (vec![None], 0));
+    assert_eq!(plan(&["----x", "-----"]), Err(missing_here(1, "margin", 0)));
+    assert_eq!(plan(&["-----", "----x", "----x"]), Err(missing_here(0, "margin", 1)));
+}
+
+#[test]
+fn both_keys_of_an_optional_scalar() {
+    let plan = |samples: &[&str]| plan_of(&margin(Scalar { optional: true, ..scalar(&[2, 3]) }), samples);
+    assert_eq!(plan(&["--xx-", "--xx-"]).unwrap().scalars[0].unwrap().rows, 4);
+    assert_eq!(plan(&["--x--", "--xx-"]), Err(missing_here(0, "rejected_labels", 0)));
+    assert_eq!(plan(&["-----", "---x-"]), Err(missing_here(0, "chosen_labels", 1)));
+}
+
+#[test]
+fn default_stands_in_for_a_scalar() {
+    for optional in [false, true] {
+        let scalar = Scalar { optional, default: Some(Number::Float(0.0)), ..scalar(&[4]) };
+        for samples in [["-----", "-----"], ["----x", "-----"], ["----x", "----x"]] {
+            assert_eq!(plan_of(&margin(scalar.clone()), &samples).unwrap().scalars[0].unwrap().rows, 2);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn presence_matches_naive(
+        has in prop::collection::vec((prop::bool::weighted(0.8), prop::bool::weighted(0.8)), 1..4),
+        absent in prop::sample::select(vec![Absent::Error, Absent::LeftOut, Absent::Ones]),
+    ) {
+        let labels = labels(absent);
+        let samples: Vec<[Option<usize>; 5]> =
+            has.iter().map(|&(a, b)| [Some(5), Some(5), a.then_some(5), b.then_some(5), None]).collect();
+        let samples: Vec<&[Option<usize>]> = samples.iter().map(<[_; 5]>::as_slice).collect();
+        let found = plan(&labels, &samples, Request::default());
+        let each: Vec<(usize, &str, bool)> = has.iter().enumerate()
+            .flat_map(|(sample, &(a, b))| [(sample, "chosen_labels", a), (sample, "rejected_labels", b)])
+            .collect();
+        let lacking = each.iter().find(|(.., there)| !there);
+        let having = each.iter().find(|(.., there)| *there);
+        match (lacking, having, absent) {
+            (None, ..) => prop_assert_eq!(columns(found.unwrap()), [(0, false), (1, false), (2, false)]),
+            (Some((sample, key, _)), _, Absent::Error) => prop_assert_eq!(found, Err(missing(*sample, key))),
+            (Some((sample, key, _)), Some((other, ..)), _) => {
+                prop_assert_eq!(found, Err(missing_here(*sample, key, *other)));
+            }
+            (Some(_), None, Absent::LeftOut) => prop_assert_eq!(columns(found.unwrap()), [(0, false), (2, false)]),
+            (Some(_), None, Absent::Ones) => {
+                prop_assert_eq!(columns(found.unwrap()), [(0, false), (1, true), (2, false)]);
+            }
+        }
+    }
+}
