@@ -205,8 +205,9 @@ impl Filler<'_> {
             match shown {
                 Shown::Ones => {
                     kept |= !these.is_empty();
-                    let one = T::from_int(1).unwrap_or(pad);
-                    fill::repeat(one, these);
+                    let shown = column.differs_from.is_none_or(|from| Number::Int(1).differs(from));
+                    let shown = T::from_int(shown.into()).unwrap_or(pad);
+                    fill::repeat(shown, these);
                 }
                 Shown::Keys(keys) => {
                     let key = keys[row.part][segment];

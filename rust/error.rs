@@ -103,10 +103,10 @@ pub enum Cause {
         /// The limit.
         max_length: usize,
     },
-    /// The row is longer than the largest bucket.
+    /// The row, or the least width asked for, is longer than the largest bucket.
     NoBucket {
-        /// Tokens in the row.
-        tokens: usize,
+        /// Width that is needed.
+        width: usize,
         /// The largest bucket.
         largest: usize,
     },
@@ -207,8 +207,8 @@ impl fmt::Display for CollateError {
             Cause::TooLong { tokens, max_length } => {
                 write!(f, "'{key}' has {tokens} tokens, more than max_length={max_length}")
             }
-            Cause::NoBucket { tokens, largest } => {
-                write!(f, "'{key}' has {tokens} tokens, more than the largest bucket {largest}")
+            Cause::NoBucket { width, largest } => {
+                write!(f, "'{key}' needs a width of {width}, more than the largest bucket {largest}")
             }
             Cause::NothingToScore { tokens, kept } => {
                 write!(f, "truncation from {tokens} to {kept} tokens leaves nothing to score in '{key}'")

@@ -197,7 +197,7 @@ impl Planner<'_> {
         let tokens = (longest.end - longest.start).max(length.min_length).max(self.request.min_length);
         if let Some(&largest) = length.buckets.last() {
             let bucket = length.buckets.iter().copied().find(|&bucket| bucket >= tokens);
-            return bucket.ok_or_else(|| self.at(longest.sample, key, Cause::NoBucket { tokens, largest }));
+            return bucket.ok_or_else(|| self.at(longest.sample, key, Cause::NoBucket { width: tokens, largest }));
         }
         tokens
             .checked_next_multiple_of(length.multiple_of)
@@ -208,7 +208,7 @@ impl Planner<'_> {
     fn presence(&self, matrix: &Matrix, column: &Column) -> Result<Presence, CollateError> {
         let Content::Parallel(parallel) = &column.content else { return Ok(Presence::Present) };
         let samples = self.lengths.samples();
-        let (mut lacking, mut having) = (None, None);
+        let (mut lacking, mut having) = (None, false);
         for sample in 0..samples {
             for (keys, tokens) in parallel.iter().zip(&matrix.rows) {
                 for (&key, &tokens) in keys.iter().zip(tokens) {
@@ -217,33 +217,38 @@ impl Planner<'_> {
                             let tokens = self.layout.keys[tokens].clone();
                             return Err(self.at(sample, key, Cause::Length { found, tokens, expected }));
                         }
-                        (Some(_), _) => having = having.or(Some(sample)),
+                        (Some(_), _) => having = true,
                         (None, _) => lacking = lacking.or(Some((sample, key))),
                     }
                 }
             }
         }
-        match (lacking, having) {
-            (None, _) => Ok(Presence::Present),
-            (Some((sample, key)), _) if column.absent == Absent::Error => Err(self.at(sample, key, Cause::Missing)),
-            (Some((sample, key)), Some(other)) => Err(self.at(sample, key, Cause::MissingHere { other })),
-            (Some(_), None) => Ok(Presence::Absent),
+        match lacking {
+            None => Ok(Presence::Present),
+            Some((sample, key)) if column.absent == Absent::Error => Err(self.at(sample, key, Cause::Missing)),
+            Some((sample, key)) if having => Err(self.missing_here(sample, key)),
+            Some(_) => Ok(Presence::Absent),
         }
+    }
+
+    /// An optional key is not there, while others of its kind are: mostly in another sample, else in
+    /// this one, which has it for its other side alone.
+    fn missing_here(&self, sample: usize, key: Key) -> CollateError {
+        let other = (0..self.lengths.samples()).find(|&other| self.lengths.get(other, key).is_some());
+        self.at(sample, key, other.map_or(Cause::Missing, |other| Cause::MissingHere { other }))
     }
 
     fn scalar(&mut self, scalar: &Scalar) -> Result<Option<Array>, CollateError> {
         let samples = self.lengths.samples();
         if scalar.default.is_none() {
             let each = || (0..samples).flat_map(|sample| scalar.keys.iter().map(move |&key| (sample, key)));
-            let lacking = each().find(|&(sample, key)| self.lengths.get(sample, key).is_none());
-            let having = each().find(|&(sample, key)| self.lengths.get(sample, key).is_some());
-            match (lacking, having) {
-                (None, _) => {}
-                (Some(_), None) if scalar.optional => return Ok(None),
-                (Some((sample, key)), Some((other, _))) if scalar.optional => {
-                    return Err(self.at(sample, key, Cause::MissingHere { other }));
-                }
-                (Some((sample, key)), _) => return Err(self.at(sample, key, Cause::Missing)),
+            let has = |&(sample, key): &(usize, Key)| self.lengths.get(sample, key).is_some();
+            if let Some((sample, key)) = each().find(|at| !has(at)) {
+                return match scalar.optional {
+                    true if !each().any(|at| has(&at)) => Ok(None),
+                    true => Err(self.missing_here(sample, key)),
+                    false => Err(self.at(sample, key, Cause::Missing)),
+                };
             }
         }
         let key = scalar.keys.first().copied().unwrap_or_default();

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
@@ -24,7 +25,7 @@ from .layout import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Batch: TypeAlias = dict[str, Any]
 """Keys to tensors (to arrays with ``return_tensors="np"``)."""
@@ -128,6 +129,7 @@ class PreferenceCollator:
     _table: Layout = field(init=False, repr=False, compare=False)
     _core: Collator = field(init=False, repr=False, compare=False)
     _done_by_core: bool = field(init=False, repr=False, compare=False)
+    _reads_samples: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_options()
@@ -150,6 +152,7 @@ class PreferenceCollator:
         object.__setattr__(self, "_table", table)
         object.__setattr__(self, "_core", core)
         object.__setattr__(self, "_done_by_core", table.returns is None and not always)
+        object.__setattr__(self, "_reads_samples", table.returns is not None or table.extra in {"list", "stack"})
 
     def __call__(self, samples: Sequence[Mapping[str, Any]], *, min_length: int | None = None) -> Batch:
         """Makes a batch of a list of samples.
@@ -162,7 +165,7 @@ class PreferenceCollator:
             min_length = 0
         else:
             check_count("min_length", min_length, 0)
-        if type(samples) is not list:
+        if type(samples) is not list or self._reads_samples:
             samples = _listed(samples)
         batch, rest = self._core.collate(samples, min_length)
         if rest is None and self._done_by_core:
@@ -176,7 +179,7 @@ class PreferenceCollator:
             batch = media.combine(
                 batch,
                 table,
-                samples=len(samples),
+                samples=rest.samples if rest is not None else 0,
                 truncated=rest.truncated if rest is not None else (),
                 token_bytes=rest.nbytes if rest is not None else 0,
                 max_batch_bytes=self.max_batch_bytes,
@@ -230,8 +233,13 @@ class PreferenceCollator:
 
 
 def _listed(samples: Any) -> Any:
-    """An iterator as a list, since it is read twice; what is no list of samples the core refuses."""
-    return list(samples) if hasattr(samples, "__next__") else samples
+    """A list of our own: samples may be an iterator, and Python code in them may change their list."""
+    if isinstance(samples, Mapping | str | bytes):
+        return samples  # the core refuses it
+    try:
+        return list(samples)
+    except TypeError:
+        return samples
 
 
 def _resolved(collator: PreferenceCollator) -> Layout:
@@ -339,6 +347,6 @@ def dpo_collate(
     return _six_fields(pad_token_id, label_pad_token_id)(samples)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16, typed=True)  # 7.0 is not 7, and is refused each time
 def _six_fields(pad_token_id: int, label_pad_token_id: int) -> PreferenceCollator:
     return PreferenceCollator(_SIX_FIELDS, pad_token_id=pad_token_id, label_pad_token_id=label_pad_token_id)

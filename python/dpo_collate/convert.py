@@ -48,9 +48,9 @@ def row(value: Any, place: str) -> npt.NDArray[Any]:
         array = np.asarray(memoryview(value) if _is_buffer(value) else value)
     if array.ndim != 1:
         raise ValueError(f"{place} has shape {list(array.shape)}, expected one dimension")
-    if array.dtype == np.float16:
+    if array.dtype.kind == "f" and array.itemsize == 2:
         return array.astype(np.float32)
-    if array.dtype.kind not in "iub" and array.dtype not in (np.float32, np.float64):
+    if array.dtype.kind not in "iubf" or array.itemsize > 8:
         raise TypeError(f"{place} has dtype {array.dtype}, expected integers")
     return array
 
@@ -64,6 +64,8 @@ def number(value: Any, place: str) -> int | float:
     """
     if is_tensor(value):
         value = dense(value, place)
+    elif isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{place} is a masked array, expected a number")
     if isinstance(value, np.ndarray | np.generic) or is_tensor(value):
         if value.size != 1 if isinstance(value, np.ndarray | np.generic) else value.numel() != 1:
             raise ValueError(f"{place} has shape {list(value.shape)}, expected a single number")
@@ -84,7 +86,7 @@ def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
     """The same tensor without gradient, if it lies in the memory of this machine as it is.
 
     Raises:
-        TypeError: It is nested or sparse.
+        TypeError: It is nested or sparse, or has no values (a fake or functional tensor).
         ValueError: It lies on another device.
     """
     if tensor.is_nested:
@@ -94,14 +96,27 @@ def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
         raise TypeError(f"{place} is a tensor of layout {kind}, expected a dense one")
     if tensor.device.type != "cpu":
         raise ValueError(f"{place} is on device {tensor.device}, expected cpu: collate first, then move the batch")
+    if not _has_values(tensor):
+        raise TypeError(f"{place} is {_described(tensor)} of dtype {tensor.dtype}, expected plain values")
     return tensor.detach()
+
+
+def _has_values(tensor: torch.Tensor) -> bool:
+    """Whether there is memory behind it.
+
+    There is none of its own behind what dispatches through Python (fake tensors, distributed ones),
+    nor behind a functional tensor, of which ``numpy()`` makes an array of anything.
+    """
+    torch = sys.modules["torch"]
+    dispatched = type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
+    return not dispatched and not torch._is_functional_tensor(tensor)  # noqa: SLF001 - there is no public name
 
 
 def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
     """The values of a dense tensor. bfloat16, which NumPy does not have, becomes float32.
 
     Raises:
-        TypeError: It has no values (a fake tensor) or none that NumPy knows.
+        TypeError: Its values are of a kind that NumPy does not know.
     """
     try:
         if str(tensor.dtype) == "torch.bfloat16":
@@ -114,14 +129,16 @@ def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
 def _from_items(items: list[Any], place: str) -> npt.NDArray[Any]:
     """Reads a list item by item: ``__index__`` first, as Python does for anything that is an integer."""
     try:
-        return np.fromiter(map(operator.index, items), np.int64, len(items))
+        return np.array([operator.index(item) for item in items], dtype=np.int64)
     except (TypeError, OverflowError):
-        # Which item it was, np.fromiter does not tell.
+        # Which item it was is not told.
         pass
     numbers: list[int | float] = []
     for position, item in enumerate(items):
         where = f"{place} holds {_described(item)} at position {position}"
-        if hasattr(item, "__index__") and getattr(item, "ndim", 0) == 0:
+        if isinstance(item, np.bool_):  # the one integer without __index__
+            numbers.append(int(item))
+        elif hasattr(item, "__index__") and getattr(item, "ndim", 0) == 0:
             index = _index(item)
             if index is not None and not -(1 << 63) <= index < 1 << 63:
                 raise OverflowError(f"{where}, which does not fit int64")
@@ -130,7 +147,8 @@ def _from_items(items: list[Any], place: str) -> npt.NDArray[Any]:
             numbers.append(float(item))
         else:
             raise TypeError(f"{where}, expected an integer")
-    return np.array(numbers, dtype=np.float64)
+    dtype = np.int64 if all(isinstance(entry, int) for entry in numbers) else np.float64
+    return np.array(numbers, dtype=dtype)
 
 
 def _index(item: Any) -> int | None:

@@ -52,7 +52,7 @@ def _stack(key: str, values: list[Any], return_tensors: Literal["pt", "np"]) -> 
             raise TypeError(f"{place} is {kinds}: they cannot be stacked")
         if is_tensor(value):
             dense(value, place)
-        if getattr(value, "shape", None) != getattr(values[0], "shape", None):
+        if _kind(value) is not object and value.shape != values[0].shape:
             shapes = f"shape {list(value.shape)}, but that of sample 0 has {list(values[0].shape)}"
             raise ValueError(f"{place} has {shapes}: they cannot be stacked")
     try:
@@ -75,5 +75,18 @@ def _stack_tensors(values: list[Any]) -> Any:
 
 
 def _stack_arrays(key: str, values: list[Any]) -> Any:
-    arrays = [to_array(value, f"sample {i}: '{key}'") if is_tensor(value) else value for i, value in enumerate(values)]
-    return np.stack(arrays)
+    if is_tensor(values[0]):
+        values = [to_array(value, f"sample {index}: '{key}'") for index, value in enumerate(values)]
+    stacked = np.stack(values)
+    if stacked.dtype.kind not in "iubfc":
+        raise TypeError(f"they make an array of dtype {stacked.dtype}")
+    # As in torch, Python's floats are float32; NumPy's own are what they are.
+    of_python = stacked.dtype == np.float64 and all(_is_python(value) for value in values)
+    return stacked.astype(np.float32) if of_python else stacked
+
+
+def _is_python(value: Any) -> bool:
+    """Whether numbers are Python's, in lists or not."""
+    if isinstance(value, list | tuple):
+        return all(_is_python(entry) for entry in value)
+    return not isinstance(value, np.ndarray | np.generic)

@@ -89,6 +89,11 @@ def _check_fill(name: str, value: object) -> None:
         check_int64(name, value)
 
 
+def _check_type(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r}: expected a {kind.__name__}")
+
+
 def _check_tuple(name: str, value: object, kind: type) -> None:
     if not isinstance(value, tuple) or not all(isinstance(entry, kind) for entry in value):
         raise TypeError(f"{name}={value!r}: expected a tuple of {kind.__name__}")
@@ -132,6 +137,8 @@ class Length:
             check_count("buckets", bucket, 1)
             if bucket % self.row_multiple_of:
                 raise ValueError(f"buckets={self.buckets!r}: {bucket} is no multiple of {self.row_multiple_of}")
+        if self.buckets and self.min_length > max(self.buckets):
+            raise ValueError(f"min_length={self.min_length}: expected at most the largest bucket {max(self.buckets)}")
         if self.buckets and self.multiple_of != 1:
             raise ValueError("buckets and multiple_of both round the width: expected one of them")
 
@@ -166,6 +173,8 @@ class Column:
     nonempty: bool = False
 
     def __post_init__(self) -> None:
+        for name, kind in (("name", str), ("of", str), ("optional", bool), ("nonempty", bool)):
+            _check_type(name, getattr(self, name), kind)
         if "{}" not in self.of:
             check_choice("of", self.of, ("tokens", "ones", "{}_<key>"))
         _check_fill("pad", self.pad)
@@ -203,6 +212,8 @@ class Matrix:
         if not self.rows or not all(self.rows) or len({len(row) for row in self.rows}) > 1:
             raise ValueError(f"rows={self.rows!r}: expected rows of equally many stems, at least one")
         _check_tuple("columns", self.columns, Column)
+        _check_type("tokens", self.tokens, str)
+        _check_type("length", self.length, Length)
         if "{}" not in self.tokens:
             raise ValueError(f"tokens={self.tokens!r}: expected '{{}}' where the stem goes")
         check_choice("side", self.side, get_args(PaddingSide))
@@ -237,9 +248,11 @@ class Media:
     flags_of: str | None = None
 
     def __post_init__(self) -> None:
+        _check_type("name", self.name, str)
         _check_tuple("keys", self.keys, str)
         if not self.keys:
             raise ValueError("keys=(): expected at least one key")
+        _check_type("optional", self.optional, bool)
         if self.blank is not None:
             _check_tuple("blank", self.blank, int)
             for size in self.blank:
@@ -267,9 +280,11 @@ class Scalar:
     optional: bool = False
 
     def __post_init__(self) -> None:
+        _check_type("name", self.name, str)
         _check_tuple("keys", self.keys, str)
         if not self.keys:
             raise ValueError("keys=(): expected at least one key")
+        _check_type("optional", self.optional, bool)
         check_choice("dtype", self.dtype, get_args(DType))
         if self.default is not None:
             _check_fill("default", self.default)
@@ -311,6 +326,7 @@ class Layout:
     returns: Literal["sample"] | None = None
 
     def __post_init__(self) -> None:
+        _check_type("name", self.name, str)
         kinds: dict[str, Any] = {"matrices": Matrix, "media": Media, "scalars": Scalar, "reserved": str, "ignored": str}
         for name, kind in kinds.items():
             _check_tuple(name, getattr(self, name), kind)
@@ -322,10 +338,13 @@ class Layout:
         twice = [name for name, times in Counter(self.names()).items() if times > 1]
         if twice:
             raise ValueError(f"layout {self.name!r} names {twice[0]!r} twice: expected each key of the batch once")
-        media = {medium.name for medium in self.media}
+        keys = {medium.name: len(medium.keys) for medium in self.media}
         for medium in self.media:
-            if medium.flags_of is not None and medium.flags_of not in media - {medium.name}:
-                raise ValueError(f"flags_of={medium.flags_of!r}: expected the name of another medium")
+            if medium.flags_of is not None:
+                if medium.flags_of not in keys or medium.flags_of == medium.name:
+                    raise ValueError(f"flags_of={medium.flags_of!r}: expected the name of another medium")
+                if keys[medium.flags_of] != len(medium.keys):
+                    raise ValueError(f"keys={medium.keys!r}: expected as many as {medium.flags_of!r} has")
 
     def names(self) -> tuple[str, ...]:
         """All keys that a batch can have, in order.

@@ -8,6 +8,7 @@ tensor does not pin the pixels.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,11 +33,8 @@ class Entry:
     sample: int
     key: str
     tiles: Any
-
-    @property
-    def place(self) -> str:
-        """How messages begin."""
-        return f"sample {self.sample}: '{self.key}'"
+    place: str
+    """How messages begin."""
 
     @property
     def kind(self) -> tuple[tuple[int, ...], str]:
@@ -103,7 +101,8 @@ def _entries(medium: Media, values: Sequence[Any], layout: Layout, samples: int)
         part, sample = divmod(row, samples) if layout.order == "grouped" else (row % parts, row // parts)
         if value is not None:
             key = medium.keys[part]
-            entry = Entry(sample, key, _tiles(value, f"sample {sample}: '{key}'"))
+            place = f"sample {sample}: '{key}'"
+            entry = Entry(sample, key, _tiles(value, place), place)
             if len(entry.tiles):
                 found.append(entry)
     if not found and not medium.optional:
@@ -129,7 +128,7 @@ def _tiles(value: Any, place: str) -> Any:
             value = np.asarray(value, dtype=None if isinstance(value, np.ndarray) else _dtype_of_lists(value))
         except (TypeError, ValueError) as error:
             raise TypeError(f"{place} is a {type(value).__name__} that is no array: {error}") from error
-        if value.dtype.kind not in "iubf":
+        if value.dtype.kind not in "iubf" or value.itemsize > 8:
             raise TypeError(f"{place} has dtype {value.dtype}, expected numbers")
     if value.ndim == 0:
         raise ValueError(f"{place} is a single number, expected a first dimension that counts tiles")
@@ -178,7 +177,7 @@ def _samples_with_images(layout: Layout, found: Mapping[str, list[Entry]]) -> se
 def _blank(medium: Media, shape: tuple[int, ...]) -> Entry:
     """One tile of zeros: float32, or int64 for flags."""
     dtype = np.float32 if medium.flags_of is None else np.int64
-    return Entry(0, medium.keys[0], np.zeros((1, *shape), dtype))
+    return Entry(0, medium.keys[0], np.zeros((1, *shape), dtype), f"the blank tile of '{medium.name}'")
 
 
 def _check_bytes(found: Mapping[str, list[Entry]], token_bytes: int, limit: int) -> None:
@@ -187,7 +186,7 @@ def _check_bytes(found: Mapping[str, list[Entry]], token_bytes: int, limit: int)
     if nbytes > limit:
         largest = max(entries, key=lambda entry: int(entry.tiles.nbytes))
         raise MemoryError(
-            f"{largest.place} with {len(largest.tiles)} tiles makes a batch of {nbytes} bytes, more than "
+            f"{largest.place}, of {largest.tiles.nbytes} bytes, makes a batch of {nbytes} bytes, more than "
             f"max_batch_bytes={limit}"
         )
 
@@ -198,6 +197,8 @@ def _concatenate_all(found: Mapping[str, list[Entry]], return_tensors: Literal["
     for name, entries in found.items():
         offsets[name] = end
         end += -(-sum(entry.tiles.nbytes for entry in entries) // _ALIGNMENT) * _ALIGNMENT
+    if end > sys.maxsize:
+        raise MemoryError(f"the images of the batch have {end} bytes, more than the address space")
     block = _core.empty(end)
     join = _cat if return_tensors == "pt" else _concatenate
     batch: dict[str, Any] = {}

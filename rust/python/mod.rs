@@ -31,8 +31,12 @@ mod _core {
     #[pymodule_export]
     const DEBUG_BUILD: bool = cfg!(debug_assertions);
 
+    use pyo3::PyTypeInfo;
+
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
+        // NumPy's C interface is looked for by Python code, which may not run in the quiet phase.
+        let _ = numpy::PyUntypedArray::type_object(module.py());
         crate::source::list::check_layout(module.py())
     }
 }
@@ -50,10 +54,12 @@ struct Collator {
     max_bytes: Option<usize>,
 }
 
-/// What the core leaves to the Python layer to finish, besides media: their entries in the batch are
+/// What the core leaves to the Python layer to finish, besides media, whose entries in the batch are
 /// still lists of one value (or None) a row.
 #[pyclass(frozen, get_all, module = "dpo_collate._core")]
 struct Rest {
+    /// Number of samples that were gathered.
+    samples: usize,
     /// Samples of which a row was truncated.
     truncated: Vec<usize>,
     /// Keys of the first sample that the layout does not name, if they are to be reported.
@@ -171,11 +177,12 @@ impl Collator {
                 put(name, *array)?;
             }
         }
-        if media == 0 && plan.truncated.is_empty() && gathered.unknown.is_empty() {
+        if media == 0 && plan.truncated.is_empty() && gathered.unknown.is_empty() && self.max_bytes.is_none() {
             return Ok((batch, None));
         }
         let unknown = gathered.unknown.iter().map(|key| key.clone().unbind()).collect();
-        Ok((batch, Some(Rest { truncated: plan.truncated, unknown, nbytes: plan.bytes })))
+        let rest = Rest { samples: gathered.samples(), truncated: plan.truncated, unknown, nbytes: plan.bytes };
+        Ok((batch, Some(rest)))
     }
 
     /// Puts the gathered values of every medium that some sample has into the batch, in row order;

@@ -104,14 +104,14 @@ impl Table {
         let table: LayoutTable = layout.extract()?;
         let mut resolver = Resolver { symbols, names: Vec::new(), roles: Vec::new() };
         let matrices = table.matrices.iter().map(|matrix| resolver.matrix(matrix)).collect::<PyResult<Vec<_>>>()?;
-        let media = table.media.iter().map(|medium| resolver.medium(medium)).collect();
+        let media = table.media.iter().map(|medium| resolver.medium(medium)).collect::<PyResult<Vec<_>>>()?;
         let scalars = table.scalars.iter().map(|scalar| resolver.scalar(scalar)).collect::<PyResult<Vec<_>>>()?;
         // A sample may carry what the batch will make anew (InternVL's carry their masks).
         let made = matrices.iter().flat_map(|matrix| &matrix.columns).map(|column| &column.name);
-        let ignored: Vec<String> = made.chain(&table.ignored).cloned().collect();
-        for name in ignored {
-            if !resolver.names.contains(&name) {
-                resolver.key(&name, Role::Ignored);
+        let made = made.chain(media.iter().map(|medium| &medium.name)).chain(scalars.iter().map(|scalar| &scalar.name));
+        for name in made.chain(&table.ignored) {
+            if !resolver.names.contains(name) {
+                resolver.key(name, Role::Ignored)?;
             }
         }
         let order = match table.order.as_str() {
@@ -143,20 +143,24 @@ struct Resolver {
 
 impl Resolver {
     /// The index of a key; a row that one part of the table requires is required.
-    fn key(&mut self, name: &str, role: Role) -> Key {
-        if let Some(key) = self.names.iter().position(|known| known == name) {
-            if role == (Role::Row { required: true }) {
-                self.roles[key] = role;
+    fn key(&mut self, name: &str, role: Role) -> PyResult<Key> {
+        let Some(key) = self.names.iter().position(|known| known == name) else {
+            self.names.push(name.to_owned());
+            self.roles.push(role);
+            return Ok(self.names.len() - 1);
+        };
+        match (&mut self.roles[key], role) {
+            (Role::Row { required }, Role::Row { required: also }) => *required |= also,
+            (known, role) if *known != role => {
+                return Err(PyValueError::new_err(format!("'{name}' cannot be both {known} and {role}")));
             }
-            return key;
+            _ => {}
         }
-        self.names.push(name.to_owned());
-        self.roles.push(role);
-        self.names.len() - 1
+        Ok(key)
     }
 
     fn matrix(&mut self, table: &MatrixTable) -> PyResult<Matrix> {
-        let rows = self.rows(table, &table.tokens, true);
+        let rows = self.rows(table, &table.tokens, true)?;
         let columns = table.columns.iter().map(|column| self.column(table, column)).collect::<PyResult<_>>()?;
         let side = match table.side.as_str() {
             "left" => Side::Left,
@@ -167,7 +171,7 @@ impl Resolver {
     }
 
     /// For each row of the matrix, the keys that a template names for its segments.
-    fn rows(&mut self, table: &MatrixTable, template: &str, required: bool) -> Vec<Vec<Key>> {
+    fn rows(&mut self, table: &MatrixTable, template: &str, required: bool) -> PyResult<Vec<Vec<Key>>> {
         let mut key = |stem: &String| self.key(&template.replace("{}", stem), Role::Row { required });
         table.rows.iter().map(|stems| stems.iter().map(&mut key).collect()).collect()
     }
@@ -183,7 +187,7 @@ impl Resolver {
             "tokens" => Content::Tokens,
             "ones" => Content::Ones,
             template if template.contains("{}") => {
-                Content::Parallel(self.rows(matrix, template, absent == Absent::Error))
+                Content::Parallel(self.rows(matrix, template, absent == Absent::Error)?)
             }
             other => return Err(unknown_word("of", other)),
         };
@@ -214,19 +218,22 @@ impl Resolver {
         })
     }
 
-    fn medium(&mut self, table: &MediaTable) -> Medium {
-        let keys = table.keys.iter().map(|key| self.key(key, Role::Media)).collect();
-        Medium { name: table.name.clone(), keys }
+    fn medium(&mut self, table: &MediaTable) -> PyResult<Medium> {
+        let keys = table.keys.iter().map(|key| self.key(key, Role::Media)).collect::<PyResult<_>>()?;
+        Ok(Medium { name: table.name.clone(), keys })
     }
 
     fn scalar(&mut self, table: &ScalarTable) -> PyResult<Scalar> {
-        Ok(Scalar {
-            name: table.name.clone(),
-            keys: table.keys.iter().map(|key| self.key(key, Role::Number)).collect(),
-            dtype: dtype(&table.dtype)?,
-            default: table.default.as_ref().map(|number| self.number(number)).transpose()?,
-            optional: table.optional,
-        })
+        let (name, dtype) = (table.name.clone(), dtype(&table.dtype)?);
+        let default = table.default.as_ref().map(|number| self.number(number)).transpose()?;
+        if let Some(default) = default.filter(|&default| !dtype.fits(default)) {
+            let dtype = dtype.name();
+            return Err(PyValueError::new_err(format!(
+                "scalar '{name}' has default {default}, which does not fit {dtype}"
+            )));
+        }
+        let keys = table.keys.iter().map(|key| self.key(key, Role::Number)).collect::<PyResult<_>>()?;
+        Ok(Scalar { name, keys, dtype, default, optional: table.optional })
     }
 
     fn number(&self, fill: &FillTable) -> PyResult<Number> {

@@ -6,8 +6,10 @@
 //! array ([`Gathered::convert`], Python code again) and everything is looked at anew.
 #![allow(unsafe_code)]
 
+use std::fmt;
+
 use ::numpy::PyUntypedArray;
-use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyKeyError, PyOverflowError, PyRuntimeError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
 
@@ -30,6 +32,17 @@ pub enum Role {
     Media,
     /// Known, and not used.
     Ignored,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Row { .. } => "a row",
+            Self::Number => "a number",
+            Self::Media => "media",
+            Self::Ignored => "ignored",
+        })
+    }
 }
 
 /// What happens to keys that the layout does not name.
@@ -155,7 +168,8 @@ impl<'py> Gathered<'py> {
         // Strings are compared as such; anything else is asked, which may run Python code.
         let known = |key: &Bound<'py, PyAny>| -> PyResult<bool> {
             if let Ok(key) = key.cast_exact::<PyString>() {
-                let key = key.to_cow()?;
+                // A string with lone surrogates has no UTF-8, and is no key of a layout.
+                let Ok(key) = key.to_cow() else { return Ok(false) };
                 return Ok(keys.names.iter().any(|name| name.bind(py).to_cow().is_ok_and(|name| name == key)));
             }
             for name in &keys.names {
@@ -181,7 +195,11 @@ impl<'py> Gathered<'py> {
                     continue;
                 }
                 Unknown::Report => {
-                    if self.unknown.iter().any(|first| first.eq(&key).unwrap_or(false)) {
+                    let mut also = false;
+                    for first in &self.unknown {
+                        also = also || first.eq(&key)?;
+                    }
+                    if also {
                         continue;
                     }
                     let key = key.repr()?;
@@ -320,7 +338,11 @@ fn as_dict<'py>(index: usize, sample: &Bound<'py, PyAny>) -> PyResult<Bound<'py,
         return Err(PyTypeError::new_err(format!("sample {index}: expected a mapping such as a dict, got {found}")));
     };
     let copy = PyDict::new(sample.py());
-    copy.update(mapping)?;
+    // Key by key: `dict.update` would pass over what a subclass of dict has for `__getitem__`. A key
+    // that the mapping itself names is there: nothing grows, as a defaultdict would if it were asked.
+    for key in mapping.keys()? {
+        copy.set_item(&key, mapping.get_item(&key)?)?;
+    }
     Ok(copy)
 }
 
@@ -337,13 +359,11 @@ fn read_number(value: &Bound<'_, PyAny>, sample: usize, key: &Py<PyString>, numb
     if let Ok(float) = value.cast_exact::<PyFloat>() {
         return Ok(Number::Float(float.value()));
     }
-    match value.extract::<i64>() {
-        Ok(int) => Ok(Number::Int(int)),
-        Err(_) => match value.extract::<u64>() {
-            Ok(int) => Ok(Number::Unsigned(int)),
-            Err(_) => Err(PyValueError::new_err(format!("{} is {value}, expected a number", place(sample, key)))),
-        },
+    if let Ok(int) = value.extract::<i64>() {
+        return Ok(Number::Int(int));
     }
+    let beyond = |_| PyOverflowError::new_err(format!("{} is an integer beyond 64 bits", place(sample, key)));
+    value.extract::<u64>().map(Number::Unsigned).map_err(beyond)
 }
 
 /// How messages begin: `sample 3: 'chosen_labels'`.

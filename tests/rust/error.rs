@@ -92,9 +92,9 @@ fn too_long() {
 #[test]
 fn no_bucket() {
     assert_says(
-        sentence(Cause::NoBucket { tokens: 600, largest: 512 }),
+        sentence(Cause::NoBucket { width: 600, largest: 512 }),
         Kind::Value,
-        "sample 3: 'chosen_labels' has 600 tokens, more than the largest bucket 512",
+        "sample 3: 'chosen_labels' needs a width of 600, more than the largest bucket 512",
     );
 }
 

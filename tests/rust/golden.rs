@@ -2,7 +2,7 @@
 
 use _core::cells::DType;
 use _core::error::Number;
-use _core::layout::{Column, Content, Layout, Length, Matrix, Order, Side, Truncation};
+use _core::layout::{Absent, Column, Content, Layout, Length, Matrix, Order, Side, Truncation};
 
 use crate::build::{at_most, collate_samples, column, layout, length, matrix, parallel};
 use crate::memory::ints;
@@ -136,6 +136,21 @@ fn mask_out_of_labels() {
         vec![Some(vec![]), Some(vec![])],
     ];
     assert_eq!(arrays(&layout, &samples), [[[0, 1, 1], [0, 0, 0], [0, 0, 0]]]);
+}
+
+#[test]
+fn ones_that_differ_from_a_number() {
+    for absent in [Absent::Error, Absent::Ones] {
+        let content = || if absent == Absent::Ones { parallel(&[&[1]]) } else { Content::Ones };
+        let from = |from| Column { differs_from: Some(Number::Int(from)), absent, ..padded_with(9, content()) };
+        let layout = layout(&["ids", "mask"], vec![matrix(&[&[0]], vec![from(0), from(1)])], vec![]);
+        let samples = [vec![Some(vec![5, 6]), None], vec![Some(vec![7]), None]];
+        let expected = [
+            [[1, 1], [1, 9]], // 1 is not 0
+            [[0, 0], [0, 9]], // but it is 1
+        ];
+        assert_eq!(arrays(&layout, &samples), expected);
+    }
 }
 
 #[test]

@@ -68,7 +68,7 @@ fn width_is_the_least_bucket_that_fits() {
         assert_eq!(width(buckets.clone(), &[1, tokens, 0], 0), Ok(bucket), "{tokens}");
     }
     assert_eq!(width(buckets.clone(), &[3], 9), Ok(16));
-    let error = CollateError::at(1, "ids", Cause::NoBucket { tokens: 65, largest: 64 });
+    let error = CollateError::at(1, "ids", Cause::NoBucket { width: 65, largest: 64 });
     assert_eq!(width(buckets.clone(), &[3, 65, 4], 0), Err(error));
     // It is the row after truncation that has to fit.
     assert_eq!(width(Length { max_length: Some(64), ..buckets }, &[65], 0), Ok(64));

@@ -37,6 +37,13 @@ fn missing(sample: usize, key: &str) -> CollateError {
     CollateError::at(sample, key, Cause::Missing)
 }
 
+/// Where a key is missing, whether or not another sample has it.
+fn lacking(found: Result<Plan, CollateError>) -> (usize, String) {
+    let error = found.unwrap_err();
+    assert!(matches!(error.cause, Cause::Missing | Cause::MissingHere { .. }), "{error}");
+    (error.sample.unwrap(), error.key.unwrap())
+}
+
 fn missing_here(sample: usize, key: &str, other: usize) -> CollateError {
     CollateError::at(sample, key, Cause::MissingHere { other })
 }
@@ -72,11 +79,18 @@ fn parallel_keys_of_some_samples() {
         // The first sample that lacks a key, its first such key, and the first sample that has one.
         assert_eq!(plan(absent, &["xxxx-", "xxx--"]), Err(missing_here(1, "rejected_labels", 0)));
         assert_eq!(plan(absent, &["xx---", "xxxx-", "xxxx-"]), Err(missing_here(0, "chosen_labels", 1)));
-        assert_eq!(plan(absent, &["xx---", "xx---", "xx-x-"]), Err(missing_here(0, "chosen_labels", 2)));
-        assert_eq!(plan(absent, &["xx-x-"]), Err(missing_here(0, "chosen_labels", 0)));
+        assert_eq!(plan(absent, &["xx---", "xx---", "xxxx-"]), Err(missing_here(0, "chosen_labels", 2)));
     }
     assert_eq!(plan(Absent::Error, &["xxxx-", "xxx--"]), Err(missing(1, "rejected_labels")));
     assert_eq!(plan(Absent::Error, &["xx---", "xxxx-"]), Err(missing(0, "chosen_labels")));
+}
+
+#[test]
+fn one_of_two_parallel_keys() {
+    for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
+        assert_eq!(lacking(plan_of(&labels(absent), &["xx-x-"])), (0, "chosen_labels".to_owned()));
+        assert_eq!(lacking(plan_of(&labels(absent), &["xxx--", "xxx--"])), (0, "rejected_labels".to_owned()));
+    }
 }
 
 #[test]
@@ -125,8 +139,9 @@ fn optional_scalars_are_there_or_not() {
 fn both_keys_of_an_optional_scalar() {
     let plan = |samples: &[&str]| plan_of(&margin(Scalar { optional: true, ..scalar(&[2, 3]) }), samples);
     assert_eq!(plan(&["--xx-", "--xx-"]).unwrap().scalars[0].unwrap().rows, 4);
-    assert_eq!(plan(&["--x--", "--xx-"]), Err(missing_here(0, "rejected_labels", 0)));
-    assert_eq!(plan(&["-----", "---x-"]), Err(missing_here(0, "chosen_labels", 1)));
+    assert_eq!(plan(&["-----", "--xx-"]), Err(missing_here(0, "chosen_labels", 1)));
+    assert_eq!(lacking(plan(&["--x--", "--xx-"])), (0, "rejected_labels".to_owned()));
+    assert_eq!(lacking(plan(&["-----", "---x-"])), (0, "chosen_labels".to_owned()));
 }
 
 #[test]
@@ -155,14 +170,12 @@ proptest! {
         let each: Vec<(usize, &str, bool)> = has.iter().enumerate()
             .flat_map(|(sample, &(a, b))| [(sample, "chosen_labels", a), (sample, "rejected_labels", b)])
             .collect();
-        let lacking = each.iter().find(|(.., there)| !there);
-        let having = each.iter().find(|(.., there)| *there);
-        match (lacking, having, absent) {
+        let lacks = each.iter().find(|(.., there)| !there);
+        let has = each.iter().find(|(.., there)| *there);
+        match (lacks, has, absent) {
             (None, ..) => prop_assert_eq!(columns(found.unwrap()), [(0, false), (1, false), (2, false)]),
             (Some((sample, key, _)), _, Absent::Error) => prop_assert_eq!(found, Err(missing(*sample, key))),
-            (Some((sample, key, _)), Some((other, ..)), _) => {
-                prop_assert_eq!(found, Err(missing_here(*sample, key, *other)));
-            }
+            (Some((sample, key, _)), Some(_), _) => prop_assert_eq!(lacking(found), (*sample, (*key).to_owned())),
             (Some(_), None, Absent::LeftOut) => prop_assert_eq!(columns(found.unwrap()), [(0, false), (2, false)]),
             (Some(_), None, Absent::Ones) => {
                 prop_assert_eq!(columns(found.unwrap()), [(0, false), (1, true), (2, false)]);

@@ -113,7 +113,7 @@ fn any_column() -> impl Strategy<Value = (usize, Column)> {
         select(DType::NAMES.to_vec()),
         select(vec![0_i64, 1, -100, 7]),
         option::of(any::<[bool; 2]>()),
-        option::of(select(vec![-100_i64, 0])),
+        option::of(select(vec![-100_i64, 0, 1])),
         select(vec![Absent::Error, Absent::LeftOut, Absent::LeftOut, Absent::Ones, Absent::Ones]),
         (seldom(), seldom()),
     )

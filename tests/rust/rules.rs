@@ -128,7 +128,7 @@ fn truncation_may_not_remove_a_whole_completion() {
     assert_eq!(ints(&kept, &kept.plan.matrices[0].columns[0].array), [[0, 0, 0, 1]]);
     let error = CollateError::at(0, "chosen", Cause::NothingToScore { tokens: 5, kept: 3 });
     assert_eq!(err(collate_samples(&layout(3), std::slice::from_ref(&sample))), error);
-    // An empty completion was nothing to score before, but cutting its prompt hides that.
+    // No row is cut here: an empty completion is the sample's business.
     let empty = [vec![Some(vec![1, 2, 3]), Some(vec![])]];
     assert!(collate_samples(&layout(3), &empty).is_ok());
 }
@@ -166,20 +166,22 @@ fn ones_that_must_be_there() {
 
 #[test]
 fn what_is_kept_may_lie_in_any_run() {
-    let nonempty = Column { nonempty: true, ..labels() };
-    let layout = labelled(nonempty, None);
+    let plain = Column { nonempty: true, ..labels() };
+    let mask = Column { pad: Number::Int(0), differs_from: Some(Number::Int(-100)), ..plain.clone() };
     let form = Form { stride: -8, ..Form::plain(Element::Int64) };
-    for place in [0, 255, 256, 511, 512, 699] {
-        let mut row = vec![-100; 700];
-        let ids = repeated(&1, 700);
-        let nothing = Stored::of(&row, form);
-        let error = CollateError::at(0, "labels", Cause::NothingKept);
-        let sources = [Some(ids.clone()), Some(nothing.strided().into_source())];
-        assert_eq!(err(collate_sources(&layout, &sources)), error);
-        row[place] = 1;
-        let something = Stored::of(&row, form);
-        let sources = [Some(ids), Some(something.strided().into_source())];
-        assert!(collate_sources(&layout, &sources).is_ok(), "{place}");
+    for layout in [plain, mask].map(|column| labelled(column, None)) {
+        for place in [0, 255, 256, 511, 512, 699] {
+            let mut row = vec![-100; 700];
+            let ids = repeated(&1, 700);
+            let nothing = Stored::of(&row, form);
+            let error = CollateError::at(0, "labels", Cause::NothingKept);
+            let sources = [Some(ids.clone()), Some(nothing.strided().into_source())];
+            assert_eq!(err(collate_sources(&layout, &sources)), error);
+            row[place] = 1;
+            let something = Stored::of(&row, form);
+            let sources = [Some(ids), Some(something.strided().into_source())];
+            assert!(collate_sources(&layout, &sources).is_ok(), "{place}");
+        }
     }
 }
 

@@ -68,8 +68,7 @@ SFT = Layout(
     ignored=("label", "label_ids"),
     returns="sample",
 )
-"""Single responses, for ``concat_pad_data_collator``. (There ``label`` and ``label_ids`` are read and
-then overwritten by ``labels``.)"""
+"""Single responses, for ``concat_pad_data_collator``."""
 
 
 def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: int = 0) -> Batch:
@@ -124,15 +123,19 @@ def concat_pad_data_collator(
         >>> concat_pad_data_collator([{"input_ids": [7, 5], "labels": [-100, 5]}], max_item_length=3)["labels"]
         tensor([[-100,    5, -100]])
     """
-    return _collator(_fixed(max_item_length) if max_item_length else SFT, pad_id)(features)
+    batch = _collator(_fixed(max_item_length) if max_item_length else SFT, pad_id)(features)
+    if any(features[0].get(key) is not None for key in ("label", "label_ids")):
+        # The original makes `labels` of these, first of all, and then overwrites them by the labels.
+        batch = {"labels": batch["labels"], **batch}
+    return batch
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64, typed=True)
 def _fixed(width: int) -> Layout:
     length = Length(max_length=width, truncation_mode="error", min_length=width)
     return replace(SFT, matrices=tuple(replace(matrix, length=length) for matrix in SFT.matrices))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=64, typed=True)
 def _collator(layout: Layout, pad_id: int) -> PreferenceCollator:
     return PreferenceCollator(layout, pad_token_id=pad_id)

@@ -1,0 +1,289 @@
+"""The collator against the reference: any layout, any options, any kind of object, wrong samples too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, event, given
+from hypothesis import strategies as st
+
+from compare import fingerprint, outcome
+from dpo_collate import PreferenceCollator
+from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
+from reference import reference_collate
+from strategies import IDS, TILE_DTYPES, domains, dressed, fewer, kinds_of, layouts, plain_samples
+
+ARRAY_DTYPES = [dtype for dtype in TILE_DTYPES if dtype != torch.bfloat16]
+
+
+# --- the named layout, with options ---------------------------------------------------------------
+
+OPTIONS: dict[str, list[Any]] = {
+    "label_pad_token_id": [-100, -1, 0],
+    "padding_side": ["left", "right"],
+    "pad_to_multiple_of": [1, 2, 8, 7],
+    "max_length": [1, 4, 9],
+    "truncation_mode": ["keep_start", "keep_end", "error"],
+    "attention_mask": ["auto", "value", None],
+    "extra_keys": ["drop", "list", "stack", "error"],
+    "blank_image": [(3, 2, 2), [1]],
+}
+
+
+@st.composite
+def options(draw: st.DrawFn) -> dict[str, Any]:
+    chosen = draw(st.lists(st.sampled_from(sorted(OPTIONS)), unique=True))
+    drawn: dict[str, Any] = {name: draw(st.sampled_from(OPTIONS[name])) for name in chosen}
+    return {"pad_token_id": draw(st.sampled_from([0, 1, 151643, -1])), **drawn}
+
+
+def separate(given: dict[str, Any]) -> Layout:
+    """What the layout "separate" with options means, written out."""
+    blank = given.get("blank_image")
+    length = Length(
+        max_length=given.get("max_length"),
+        truncation_mode=given.get("truncation_mode", "keep_start"),
+        multiple_of=given.get("pad_to_multiple_of", 1),
+    )
+    mask = given.get("attention_mask", "auto")
+    masks = {
+        "auto": [Column("{}_attention_mask", of="{}_attention_mask", default="ones")],
+        "value": [Column("{}_attention_mask", differs_from="pad_token_id")],
+        None: [],
+    }
+    matrices = tuple(
+        Matrix(
+            rows=((side,),),
+            columns=(
+                Column("{}_input_ids", pad="pad_token_id"),
+                Column("{}_labels", of="{}_labels", pad="label_pad_token_id"),
+                *masks[mask],
+            ),
+            side=given.get("padding_side", "right"),
+            length=length,
+        )
+        for side in ("chosen", "rejected")
+    )
+    return Layout(
+        "written out",
+        matrices=matrices,
+        media=(
+            Media("pixel_values", ("pixel_values",), blank=None if blank is None else tuple(blank)),
+            Media("image_flags", ("image_flags",), blank=None if blank is None else (), flags_of="pixel_values"),
+        ),
+        scalars=tuple(
+            Scalar(f"{key}", (key,), optional=True) for key in ("ref_chosen_logps", "ref_rejected_logps", "margin")
+        ),
+        extra=given.get("extra_keys", "drop"),
+        ignored=("chosen_attention_mask", "rejected_attention_mask") if masks[mask] == [] else (),
+    )
+
+
+@given(st.data(), options(), st.sampled_from(["pt", "np"]), st.sampled_from([None, 0, 1, 9]))
+def test_named_layout_matches_reference(
+    data: st.DataObject, given: dict[str, Any], tensors: str, min_length: int | None
+) -> None:
+    layout = separate(given)
+    special = (given["pad_token_id"], given.get("label_pad_token_id", -100))
+    tile_dtypes = TILE_DTYPES if tensors == "pt" else ARRAY_DTYPES
+    # The samples may have masks of their own, whatever becomes of them.
+    drawn_from = (
+        layout if given.get("attention_mask", "auto") == "auto" else separate({**given, "attention_mask": "auto"})
+    )
+    plain = data.draw(plain_samples(drawn_from, special, tile_dtypes))
+    samples = data.draw(dressed(plain, layout))
+    before = fingerprint(samples)
+    collator = PreferenceCollator(return_tensors=tensors, **given)  # type: ignore[arg-type]
+    found = outcome(collator, samples, min_length=min_length)
+    ids = {name: id_ for name, id_ in given.items() if name in ("pad_token_id", "label_pad_token_id")}
+    expected = outcome(reference_collate, plain, layout, **ids, min_length=min_length or 0)
+    event("a batch" if isinstance(expected, list) else f"{expected.__name__}")
+    assert found == expected
+    assert fingerprint(samples) == before
+
+
+# --- layouts of one's own -------------------------------------------------------------------------
+
+
+@given(st.data(), IDS, st.sampled_from(["pt", "np"]), st.sampled_from([0, 0, 3, 16]))
+def test_any_layout_matches_reference(data: st.DataObject, ids: dict[str, Any], tensors: Any, min_length: int) -> None:
+    layout = data.draw(layouts(ids))
+    tile_dtypes = TILE_DTYPES if tensors == "pt" else ARRAY_DTYPES
+    plain = data.draw(plain_samples(layout, tuple(ids.values()), tile_dtypes))
+    samples = data.draw(dressed(plain, layout))
+    before = fingerprint(samples)
+    found = outcome(PreferenceCollator(layout, return_tensors=tensors, **ids), samples, min_length=min_length)
+    expected = outcome(reference_collate, plain, layout, **ids, min_length=min_length)
+    event("a batch" if isinstance(expected, list) else f"{expected.__name__}")
+    assert found == expected
+    assert fingerprint(samples) == before
+
+
+@given(st.data(), IDS)
+def test_tensors_and_arrays_agree(data: st.DataObject, ids: dict[str, Any]) -> None:
+    layout = data.draw(layouts(ids))
+    plain = data.draw(plain_samples(layout, tuple(ids.values()), ARRAY_DTYPES))
+    tensors = outcome(PreferenceCollator(layout, return_tensors="pt", **ids), plain)
+    assert outcome(PreferenceCollator(layout, return_tensors="np", **ids), plain) == tensors
+
+
+# --- every kind of object -------------------------------------------------------------------------
+
+EVERYTHING = Layout(
+    "everything",
+    matrices=(
+        Matrix(
+            rows=(("prompt", "chosen"), ("prompt", "rejected")),
+            tokens="{}_ids",
+            columns=(
+                Column("input_ids", pad="pad_token_id"),
+                Column("labels", of="{}_labels", pad="label_pad_token_id", on=(1,)),
+                Column("types", of="{}_types", dtype="int32", optional=True),
+                Column("mask", of="{}_mask", dtype="bool", default="ones"),
+                Column("weights", of="{}_weights", pad=-0.5, dtype="float32", optional=True),
+            ),
+            side="left",
+        ),
+    ),
+    media=(
+        Media("pixel_values", ("chosen_pixels", "rejected_pixels")),
+        Media("flags", ("chosen_flags", "rejected_flags"), flags_of="pixel_values"),
+    ),
+    scalars=(
+        Scalar("margin", ("margin",)),
+        Scalar("count", ("chosen_count", "rejected_count"), "int32", optional=True),
+    ),
+    extra="stack",
+)
+
+
+@given(st.data())
+@fewer(10)
+def test_every_kind_of_object_matches_reference(data: st.DataObject) -> None:
+    plain = data.draw(plain_samples(EVERYTHING))
+    expected = outcome(reference_collate, plain, EVERYTHING, pad_token_id=0)
+    collator = PreferenceCollator(EVERYTHING, pad_token_id=0)
+    kinds = [{key: kinds_of(key, value, EVERYTHING) for key, value in sample.items()} for sample in plain]
+    for name in sorted({name for sample in kinds for found in sample.values() for name in found}):
+        # All values that can be of this kind are; the others are as they come.
+        samples = [
+            {key: found.get(name, next(iter(found.values())))() for key, found in sample.items()} for sample in kinds
+        ]
+        assert outcome(collator, samples) == expected, name
+
+
+# --- wrong samples --------------------------------------------------------------------------------
+
+ROWS = domains(EVERYTHING)
+WRONG: list[tuple[type[Exception], str, Any]] = [
+    (TypeError, "rejected_ids", None),
+    (TypeError, "prompt_labels", None),
+    (TypeError, "chosen_ids", "[1, 2]"),
+    (TypeError, "chosen_ids", 7),
+    (TypeError, "chosen_ids", {1: 2}),
+    (TypeError, "chosen_ids", [[1], [2]]),
+    (TypeError, "chosen_ids", [1, "2"]),
+    (TypeError, "chosen_ids", [1, None]),
+    (TypeError, "chosen_ids", [1, 0.5]),
+    (TypeError, "chosen_ids", [1.0, 2.0]),
+    (TypeError, "chosen_ids", torch.tensor([1.0])),
+    (TypeError, "chosen_ids", torch.tensor([1.0], dtype=torch.bfloat16)),
+    (TypeError, "chosen_ids", np.array([1.0], np.float16)),
+    (TypeError, "chosen_ids", np.array([1j])),
+    (TypeError, "chosen_ids", np.array(["1"])),
+    (ValueError, "chosen_ids", torch.tensor(3)),
+    (ValueError, "chosen_ids", torch.tensor([[1, 2]])),
+    (ValueError, "chosen_ids", np.array([[1], [2]])),
+    (OverflowError, "chosen_ids", [2**63]),
+    (OverflowError, "chosen_ids", [2**64]),
+    (OverflowError, "chosen_ids", np.array([2**63], np.uint64)),
+    (TypeError, "margin", "0.5"),
+    (TypeError, "margin", [0.5]),
+    (TypeError, "chosen_count", 0.5),
+    (ValueError, "margin", torch.zeros(2)),
+    (ValueError, "margin", np.zeros(0)),
+    (OverflowError, "margin", 1e300),
+    (OverflowError, "chosen_count", 2**31),
+    (TypeError, "chosen_pixels", "image.png"),
+    (TypeError, "chosen_pixels", 3),
+    (ValueError, "chosen_pixels", torch.tensor(1.0)),
+    (KeyError, "chosen_image", torch.zeros(1)),
+    (KeyError, "only_here", 1),
+]
+
+
+@pytest.mark.parametrize(("error", "key", "value"), WRONG)
+@given(st.data())
+@fewer(10)
+def test_wrong_value_matches_reference(error: type[Exception], key: str, value: Any, data: st.DataObject) -> None:
+    plain = data.draw(plain_samples(EVERYTHING))
+    plain.append(dict(plain[0]))
+    sample = plain[data.draw(st.integers(0, len(plain) - 1))]
+    if key == "chosen_ids" and (isinstance(value, list) or getattr(value, "ndim", 0) == 1):
+        # Only the values are to be wrong, not how many there are.
+        sample |= {
+            name: [0] * len(value) for name in ROWS if name.startswith("chosen_") and sample.get(name) is not None
+        }
+    if key == "chosen_count":
+        for other in plain:
+            other |= {"chosen_count": 1, "rejected_count": 1}
+    sample[key] = value
+    assert outcome(reference_collate, plain, EVERYTHING, pad_token_id=0) is error
+    assert outcome(PreferenceCollator(EVERYTHING, pad_token_id=0), plain) is error
+
+
+def change(sample: dict[str, Any], key: str, how: str) -> None:
+    if how == "gone":
+        assume(sample.get(key) is not None)
+        del sample[key]
+    elif how == "shorter":
+        assume(sample.get(key))
+        sample[key] = sample[key][:-1]
+    elif how == "longer":
+        assume(sample.get(key) is not None)
+        sample[key] = [*sample[key], 0]
+    elif how == "more tiles":
+        assume(sample.get(key) is not None and len(sample[key]) > 0)
+        sample[key] = torch.cat([sample[key], sample[key]])
+    elif how == "other dtype":
+        assume(sample.get(key) is not None and len(sample[key]) > 0)
+        sample[key] = sample[key].to(torch.int32)
+
+
+CHANGES: list[tuple[type[Exception], str, str]] = [
+    (KeyError, "chosen_ids", "gone"),
+    (KeyError, "prompt_labels", "gone"),
+    (KeyError, "rejected_weights", "gone"),
+    (KeyError, "chosen_mask", "gone"),
+    (KeyError, "margin", "gone"),
+    (KeyError, "chosen_count", "gone"),
+    (ValueError, "prompt_ids", "longer"),
+    (ValueError, "chosen_labels", "shorter"),
+    (ValueError, "rejected_labels", "longer"),
+    (ValueError, "prompt_weights", "longer"),
+    (ValueError, "chosen_flags", "more tiles"),
+    (ValueError, "rejected_pixels", "more tiles"),
+]
+
+
+@pytest.mark.parametrize(("error", "key", "how"), CHANGES)
+@given(st.data())
+@fewer(10)
+def test_change_of_one_sample_matches_reference(
+    error: type[Exception], key: str, how: str, data: st.DataObject
+) -> None:
+    plain = data.draw(plain_samples(EVERYTHING))
+    plain.append(dict(plain[0]))
+    change(plain[data.draw(st.integers(0, len(plain) - 1))], key, how)
+    assert outcome(reference_collate, plain, EVERYTHING, pad_token_id=0) is error
+    assert outcome(PreferenceCollator(EVERYTHING, pad_token_id=0), plain) is error
+
+
+@pytest.mark.parametrize("samples", [[], [{}], [3], [None], ["chosen_ids"], [[("chosen_ids", [1])]]], ids=repr)
+def test_wrong_samples_match_reference(samples: list[Any]) -> None:
+    expected = outcome(reference_collate, samples, EVERYTHING, pad_token_id=0)
+    assert isinstance(expected, type)
+    assert outcome(PreferenceCollator(EVERYTHING, pad_token_id=0), samples) is expected

@@ -1,0 +1,399 @@
+"""Every wrong sample: the exception's type and its whole sentence.
+
+After each of them the samples are as they were, and the same collator still makes batches.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from dpo_collate import PreferenceCollator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+Make: TypeAlias = "Callable[[], Any]"
+Wrong: TypeAlias = tuple[Any, ...]
+"""A name, what makes the wrong value or samples, the exception, its sentence (or what follows the place)."""
+
+ABSENT = object()
+KNOWN = (
+    "(the keys of layout 'separate': 'chosen_input_ids', 'chosen_labels', 'chosen_attention_mask', "
+    "'rejected_input_ids', 'rejected_labels', 'rejected_attention_mask', 'pixel_values', 'image_flags', "
+    "'ref_chosen_logps', 'ref_rejected_logps', 'margin')"
+)
+ALL = "expected in all samples or in none"
+NO_MASK = "no 'rejected_attention_mask'"
+MASK = {"rejected_attention_mask": [1, 1]}
+HAS = "(its keys: 'chosen_input_ids', 'rejected_input_ids', 'rejected_labels')"
+
+
+def pair(**changes: Any) -> dict[str, Any]:
+    """A good sample, with some of its keys changed."""
+    sample = {
+        "chosen_input_ids": [1, 2, 3],
+        "chosen_labels": [-100, 2, 3],
+        "rejected_input_ids": [1, 4],
+        "rejected_labels": [-100, 4],
+        **changes,
+    }
+    return {key: value for key, value in sample.items() if value is not ABSENT}
+
+
+def fake(size: int, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    with FakeTensorMode():
+        return torch.ones(size, dtype=dtype)
+
+
+def nested() -> torch.Tensor:
+    return torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged)
+
+
+def shown(samples: Any) -> str:
+    """Everything that samples hold, and which objects those are."""
+    if not isinstance(samples, list) or not all(isinstance(sample, dict) for sample in samples):
+        return repr(samples)
+    values = [(key, value) for sample in samples for key, value in sample.items()]
+    huge = [key for key, value in values if isinstance(value[0] if isinstance(value, list) and value else value, int)]
+    return repr([(key, id(value), key if key in huge else value) for key, value in values])
+
+
+def check(collate: Callable[[Any], Any], samples: Any, exception: type[Exception], sentence: str) -> None:
+    before = shown(samples)
+    with pytest.raises(exception) as caught:
+        collate(samples)
+    assert type(caught.value) is exception
+    (said,) = caught.value.args
+    assert (said[: len(sentence) - 1] + "…" if sentence.endswith("…") else said) == sentence
+    assert shown(samples) == before
+    assert collate([pair()])
+
+
+def ids(table: Iterable[Wrong]) -> list[Any]:
+    return [pytest.param(*wrong, id=name) for name, *wrong in table]
+
+
+NOT_A_LIST = "expected a list of samples, got "
+EMPTY_DICT = (
+    "an empty dict: transformers' Trainer removes the columns that the model's forward does not name; "
+    "pass remove_unused_columns=False in its TrainingArguments"
+)
+SAMPLES: list[Wrong] = [
+    ("no sample", list, ValueError, "the batch is empty: expected at least one sample"),
+    ("no sample in an iterator", lambda: iter(()), ValueError, "the batch is empty: expected at least one sample"),
+    ("None", lambda: None, TypeError, NOT_A_LIST + "NoneType"),
+    ("a number", lambda: 5, TypeError, NOT_A_LIST + "int"),
+    ("a string", lambda: "samples", TypeError, NOT_A_LIST + "str"),
+    ("one sample", pair, TypeError, NOT_A_LIST + "dict"),
+    ("a number in the list", lambda: [5], TypeError, "sample 0: expected a mapping such as a dict, got int"),
+    ("a tuple", lambda: [pair(), ()], TypeError, "sample 1: expected a mapping such as a dict, got tuple"),
+    ("empty", lambda: [{}], KeyError, f"sample 0: {EMPTY_DICT}"),
+    ("later one empty", lambda: [pair(), pair(), {}], KeyError, f"sample 2: {EMPTY_DICT}"),
+    ("missing", lambda: [pair(chosen_labels=ABSENT)], KeyError, f"sample 0: no 'chosen_labels' {HAS}"),
+    ("missing later", lambda: [pair(), pair(chosen_labels=ABSENT)], KeyError, f"sample 1: no 'chosen_labels' {HAS}"),
+    ("mask later", lambda: [pair(), pair(**MASK)], KeyError, f"sample 0: {NO_MASK}, but sample 1 has it: {ALL}"),
+    (
+        "mask None later",
+        lambda: [pair(**MASK), pair(**dict.fromkeys(MASK))],
+        KeyError,
+        f"sample 1: {NO_MASK}, but sample 0 has it: {ALL}",
+    ),
+    ("number later", lambda: [pair(), pair(margin=1)], KeyError, f"sample 0: no 'margin', but sample 1 has it: {ALL}"),
+    ("number first", lambda: [pair(margin=1), pair()], KeyError, f"sample 1: no 'margin', but sample 0 has it: {ALL}"),
+    *(
+        (
+            f"misspelt {key}",
+            lambda key=key: [pair(), pair(**{key: 1})],
+            KeyError,
+            f"sample 1: unknown key '{key}': it begins like a key that matters, but is none {KNOWN}",
+        )
+        for key in ("chosen_ids", "rejected_label", "prompt_input_ids", "ref_logps")
+    ),
+    (
+        "labels too short",
+        lambda: [pair(), pair(chosen_labels=[1])],
+        ValueError,
+        "sample 1: 'chosen_labels' has 1 tokens, but 'chosen_input_ids' has 3",
+    ),
+    (
+        "mask too long",
+        lambda: [pair(rejected_attention_mask=torch.ones(5, dtype=torch.int64))],
+        ValueError,
+        "sample 0: 'rejected_attention_mask' has 5 tokens, but 'rejected_input_ids' has 2",
+    ),
+    (
+        "larger than the address space",
+        lambda: [pair(), pair(chosen_input_ids=np.broadcast_to(np.int8(1), (2**62,)))],
+        MemoryError,
+        "sample 1: 'chosen_input_ids' with 4611686018427387904 tokens makes a batch larger than the address space",
+    ),
+    (
+        "expanded beyond the address space",
+        lambda: [pair(chosen_labels=torch.ones(1, dtype=torch.int8).expand(2**62))],
+        ValueError,
+        "sample 0: 'chosen_labels' has 4611686018427387904 tokens, but 'chosen_input_ids' has 3",
+    ),
+    (
+        "expanded beyond any memory",
+        lambda: [pair(**dict.fromkeys(pair(), torch.ones(1, dtype=torch.int8).expand(2**57)))],
+        MemoryError,
+        f"cannot allocate {6 * 2**60} bytes for the batch",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "exception", "sentence"), ids(SAMPLES))
+def test_samples(make: Make, exception: type[Exception], sentence: str) -> None:
+    check(PreferenceCollator(pad_token_id=0), make(), exception, sentence)
+
+
+WANTED = "expected a 1-D tensor, array or list of integers"
+MASKED = "is a masked array, which has no value where it is masked: "
+MISFIT = "which does not fit int64"
+DIMENSION = "expected one dimension"
+ELSEWHERE = "is on device meta, expected cpu: collate first, then move the batch"
+ROWS: list[Wrong] = [
+    ("None", lambda: None, TypeError, f"is None, {WANTED}"),
+    ("string", lambda: "1 2 3", TypeError, f"is '1 2 3', {WANTED}"),
+    ("number", lambda: 5, TypeError, f"is 5, {WANTED}"),
+    ("NumPy number", lambda: np.int64(5), TypeError, f"is 5, {WANTED}"),
+    ("dict", lambda: {"a": 1}, TypeError, f"is {{'a': 1}}, {WANTED}"),
+    ("set", lambda: {1, 2, 3}, TypeError, f"is a set, {WANTED}"),
+    ("range", lambda: range(3), TypeError, f"is a range, {WANTED}"),
+    ("masked array", lambda: np.ma.array([1, 2, 3]), TypeError, MASKED + WANTED),
+    ("2-D tensor", lambda: torch.ones(1, 3, dtype=torch.int64), ValueError, f"has shape [1, 3], {DIMENSION}"),
+    ("2-D array", lambda: np.ones((3, 1), np.int64), ValueError, f"has shape [3, 1], {DIMENSION}"),
+    ("0-d tensor", lambda: torch.tensor(3), ValueError, f"has shape [], {DIMENSION}"),
+    ("0-d array", lambda: np.array(3), ValueError, f"has shape [], {DIMENSION}"),
+    ("float32 tensor", lambda: torch.ones(3), TypeError, "has dtype float32, expected integers"),
+    ("float64 array", lambda: np.ones(3), TypeError, "has dtype float64, expected integers"),
+    ("float in a list", lambda: [1, 2.0, 3], TypeError, "has dtype float64, expected integers"),
+    ("complex tensor", lambda: torch.ones(3) * 1j, TypeError, "has dtype complex64, expected integers"),
+    ("complex array", lambda: np.ones(3) * 1j, TypeError, "has dtype complex128, expected integers"),
+    ("complex in a list", lambda: [1, 2j, 3], TypeError, "holds a complex at position 1, expected an integer"),
+    ("array of objects", lambda: np.array([1, 2, None]), TypeError, "has dtype object, expected integers"),
+    ("array of strings", lambda: np.array(["1"]), TypeError, "has dtype <U1, expected integers"),
+    ("array of dates", lambda: np.zeros(3, "M8[s]"), TypeError, "has dtype datetime64[s], expected integers"),
+    (
+        "tensor without NumPy type",
+        lambda: torch.ones(3).to(torch.float8_e4m3fn),
+        TypeError,
+        "is a Tensor of dtype torch.float8_e4m3fn, expected plain values",
+    ),
+    ("meta tensor", lambda: torch.ones(3, dtype=torch.int64, device="meta"), ValueError, ELSEWHERE),
+    (
+        "sparse tensor",
+        lambda: torch.tensor([0, 1, 2]).to_sparse(),
+        TypeError,
+        "is a tensor of layout sparse_coo, expected a dense one",
+    ),
+    ("nested tensor", nested, TypeError, "is a nested tensor, expected a dense one"),
+    ("fake tensor", lambda: fake(3), TypeError, "is a FakeTensor of dtype torch.int64, expected plain values"),
+    (
+        "functional tensor",
+        lambda: torch._to_functional_tensor(torch.tensor([1, 2, 3])),
+        TypeError,
+        "is a Tensor of dtype torch.int64, expected plain values",
+    ),
+    ("nested list", lambda: [[1, 2, 3]], TypeError, "holds [1, 2, 3] at position 0, expected an integer"),
+    ("None in a list", lambda: [1, None, 3], TypeError, "holds None at position 1, expected an integer"),
+    ("string in a list", lambda: [1, 2, "3"], TypeError, "holds '3' at position 2, expected an integer"),
+    ("tensor in a list", lambda: [0, torch.ones(2)], TypeError, "holds a Tensor at position 1, expected an integer"),
+    ("2**63", lambda: [1, 2**63], OverflowError, f"holds {2**63} at position 1, {MISFIT}"),
+    (
+        "-2**63 - 1 beyond a run",
+        lambda: [*range(300), -(2**63) - 1],
+        OverflowError,
+        f"holds {-(2**63) - 1} at position 300, {MISFIT}",
+    ),
+    ("2**63, mixed", lambda: [np.int8(1), 2**63], OverflowError, f"holds {2**63} at position 1, {MISFIT}"),
+    (
+        "more digits than Python prints",
+        lambda: [1, 1 << 20_000],
+        OverflowError,
+        f"holds an integer of 20001 bits at position 1, {MISFIT}",
+    ),
+    ("uint64 array", lambda: np.array([1, 2**63], np.uint64), OverflowError, f"holds {2**63} at position 1, {MISFIT}"),
+    (
+        "uint64 tensor",
+        lambda: torch.tensor([2**64 - 1, 2], dtype=torch.uint64),
+        OverflowError,
+        f"holds {2**64 - 1} at position 0, {MISFIT}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "exception", "rest"), ids(ROWS))
+@pytest.mark.parametrize("key", ["chosen_input_ids", "rejected_labels"])
+def test_rows(key: str, make: Make, exception: type[Exception], rest: str) -> None:
+    value = make()
+    size = len(value) if exception is not ValueError and hasattr(value, "__len__") else 3
+    row = [1] * size  # of the same length: else that is what the sentence speaks of
+    parallel = {"chosen_input_ids": row, "chosen_labels": row, "rejected_input_ids": row, "rejected_labels": row}
+    samples = [pair(), pair(**{**parallel, key: value})]
+    check(PreferenceCollator(pad_token_id=0), samples, exception, f"sample 1: '{key}' {rest}")
+
+
+NUMBERS: list[Wrong] = [
+    ("string", lambda: "0.5", TypeError, "is '0.5', expected a number"),
+    ("list", lambda: [0.5], TypeError, "is [0.5], expected a number"),
+    ("complex", lambda: 1j, TypeError, "is a complex, expected a number"),
+    ("complex tensor", lambda: torch.tensor(1j), TypeError, "is a complex, expected a number"),
+    ("array of objects", lambda: np.array(None), TypeError, "is None, expected a number"),
+    ("masked", lambda: np.ma.masked, TypeError, "is a masked array, expected a number"),
+    ("two numbers", lambda: torch.ones(2), ValueError, "has shape [2], expected a single number"),
+    ("no number", lambda: np.ones((1, 0)), ValueError, "has shape [1, 0], expected a single number"),
+    ("meta tensor", lambda: torch.ones(1, device="meta"), ValueError, ELSEWHERE),
+    (
+        "fake tensor",
+        lambda: fake(1),
+        TypeError,
+        "is a FakeTensor of dtype torch.int64, expected plain values",
+    ),
+    ("1e39", lambda: 1e39, OverflowError, "holds 1e39 at position 0, which does not fit float32"),
+    ("2**64", lambda: 2**64, OverflowError, "is an integer beyond 64 bits"),
+    ("more digits than Python prints", lambda: 1 << 20_000, OverflowError, "is an integer beyond 64 bits"),
+]
+
+
+@pytest.mark.parametrize(("make", "exception", "rest"), ids(NUMBERS))
+def test_numbers(make: Make, exception: type[Exception], rest: str) -> None:
+    samples = [pair(margin=1), pair(margin=make())]
+    check(PreferenceCollator(pad_token_id=0), samples, exception, f"sample 1: 'margin' {rest}")
+
+
+LONG = {"chosen_input_ids": [1] * 5, "chosen_labels": [1, 2, -100, -100, -100]}
+LIMITED = {"max_length": 3}
+STACK = {"extra_keys": "stack"}
+STACKED = "they cannot be stacked"
+OPTIONS: list[Wrong] = [
+    (
+        "leaves no label at the start",
+        LIMITED,
+        lambda: [pair(), pair(rejected_input_ids=[1] * 4, rejected_labels=[-100, -100, -100, 4])],
+        ValueError,
+        "sample 1: truncation from 4 to 3 tokens leaves nothing to score in 'rejected_labels'",
+    ),
+    (
+        "leaves no label at the end",
+        LIMITED | {"truncation_mode": "keep_end"},
+        lambda: [pair(**LONG)],
+        ValueError,
+        "sample 0: truncation from 5 to 3 tokens leaves nothing to score in 'chosen_labels'",
+    ),
+    (
+        "too long",
+        LIMITED | {"truncation_mode": "error"},
+        lambda: [pair(), pair(**LONG)],
+        ValueError,
+        "sample 1: 'chosen_input_ids' has 5 tokens, more than max_length=3",
+    ),
+    (
+        "bytes of tokens",
+        {"max_batch_bytes": 400},
+        lambda: [pair(), pair(rejected_input_ids=[1] * 9, rejected_labels=[1] * 9)],
+        MemoryError,
+        "sample 1: 'rejected_input_ids' with 9 tokens makes a batch of 720 bytes, more than max_batch_bytes=400",
+    ),
+    (
+        "unknown key",
+        {"extra_keys": "error"},
+        lambda: [pair(), pair(id=5)],
+        KeyError,
+        f"sample 1: unknown key 'id': extra_keys=\"error\" allows none {KNOWN}",
+    ),
+    (
+        "extra key lacking",
+        {"extra_keys": "list"},
+        lambda: [pair(id=5), pair()],
+        KeyError,
+        f"sample 1: no 'id', but sample 0 has it: {ALL}",
+    ),
+    (
+        "extra key later",
+        STACK,
+        lambda: [pair(), pair(id=5)],
+        KeyError,
+        f"sample 1: the key 'id' is not in sample 0: {ALL}",
+    ),
+    (
+        "tensor and array",
+        STACK,
+        lambda: [pair(z=torch.ones(2)), pair(z=np.ones(2))],
+        TypeError,
+        f"sample 1: 'z' is a ndarray, but that of sample 0 is a Tensor: {STACKED}",
+    ),
+    (
+        "shapes",
+        STACK,
+        lambda: [pair(z=torch.ones(2)), pair(z=torch.ones(3))],
+        ValueError,
+        f"sample 1: 'z' has shape [3], but that of sample 0 has [2]: {STACKED}",
+    ),
+    (
+        "stacked on meta",
+        STACK,
+        lambda: [pair(z=torch.ones(2, device="meta"))],
+        ValueError,
+        f"sample 0: 'z' {ELSEWHERE}",
+    ),
+    (
+        "stacked dicts",
+        STACK,
+        lambda: [pair(z={}), pair(z={})],
+        ValueError,
+        "'z' of 2 samples cannot be stacked: Could not infer dtype of dict",
+    ),
+    (
+        "number and None",
+        STACK,
+        lambda: [pair(z=np.float32(1)), pair(z=None)],
+        ValueError,
+        "'z' of 2 samples cannot be stacked: Could not infer dtype of NoneType",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "make", "exception", "sentence"), ids(OPTIONS))
+def test_options(options: dict[str, Any], make: Make, exception: type[Exception], sentence: str) -> None:
+    check(PreferenceCollator(pad_token_id=0, **options), make(), exception, sentence)
+
+
+def test_width_beyond_the_address_space() -> None:
+    with pytest.raises(MemoryError) as caught:
+        PreferenceCollator(pad_token_id=0)([pair()], min_length=2**61)
+    sentence = f"sample 0: 'chosen_input_ids' with {2**61} tokens makes a batch larger than the address space"
+    assert caught.value.args == (sentence,)
+
+
+PROGRAM = """
+import resource
+import numpy as np
+from dpo_collate import PreferenceCollator
+
+collator = PreferenceCollator(pad_token_id=0, return_tensors="np")
+row = np.zeros(1000, np.int64)
+sample = {"chosen_input_ids": row, "chosen_labels": row, "rejected_input_ids": row, "rejected_labels": row}
+wide = dict(sample, pixel_values=np.broadcast_to(np.int8(0), (1, 2**32)), image_flags=[1])
+used = next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmSize"))
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))
+for samples, options in (([sample], {"min_length": 2**26}), ([wide], {})):
+    try:
+        collator(samples, **options)
+    except MemoryError as error:
+        print(*error.args)
+    assert collator([sample])["chosen_input_ids"].shape == (1, 1000)
+"""
+
+
+def test_allocator_refuses() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    said = [f"cannot allocate {size} bytes for the batch" for size in (6 * 2**29, 2**32 + 64)]
+    assert (done.stdout.splitlines(), done.stderr) == (said, "")
