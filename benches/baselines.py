@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import os
@@ -20,7 +21,7 @@ from cases import LABEL_PAD_TOKEN_ID, PAD_TOKEN_ID, Batch, Case, Kind, Samples
 
 # The examples are programs in a folder, not a package.
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
-from internvl_padding import InternVLPadding
+from internvl_padding import internvl_padding
 
 Call: TypeAlias = Callable[[], Any]
 
@@ -105,7 +106,7 @@ def memcpy(nbytes: int) -> Call:
 def installed() -> tuple[list[Baseline], dict[str, str]]:
     """The baselines that can run, and why the others cannot."""
     pytorch = f"torch {torch.__version__}"
-    restated = InternVLPadding(PAD_TOKEN_ID)
+    restated = functools.partial(internvl_padding, pad_id=PAD_TOKEN_ID)
     found = [
         Baseline("InternVL's way", "examples/internvl_padding.py", "separate", ("tensors",), restated, own_masks=True),
         Baseline("pad_sequence", pytorch, "separate", ("tensors",), lambda samples: pad_separate(samples, None)),

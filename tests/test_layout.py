@@ -352,7 +352,7 @@ def test_width_is_the_least_bucket_that_is_large_enough(tokens: int, width: int)
 
 def test_a_row_longer_than_every_bucket() -> None:
     table = layout(matrices=(replace(ROW, length=Length(buckets=(5, 2))),))
-    sentence = "sample 1: 'chosen_input_ids' has 6 tokens, more than the largest bucket 5"
+    sentence = "sample 1: 'chosen_input_ids' needs a width of 6, more than the largest bucket 5"
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         batch_of(table, {"chosen_input_ids": [1]}, {"chosen_input_ids": [1] * 6})
 

@@ -154,6 +154,18 @@ fn default_stands_in_for_a_scalar() {
     }
 }
 
+#[test]
+fn missing_here_names_a_sample_that_has_the_key() {
+    let labels = labels(Absent::LeftOut);
+    let (without, with): ([Option<usize>; 5], [Option<usize>; 5]) =
+        ([Some(5), Some(5), None, Some(5), None], [Some(5), Some(5), Some(5), Some(5), None]);
+    let found = plan(&labels, &[&without, &with], Request::default());
+    assert_eq!(found, Err(CollateError::at(0, "chosen_labels", Cause::MissingHere { other: 1 })));
+    // None has it, but this one has it for its other side.
+    let found = plan(&labels, &[&without], Request::default());
+    assert_eq!(found, Err(missing(0, "chosen_labels")));
+}
+
 proptest! {
     #![proptest_config(cases())]
 
