@@ -21,9 +21,9 @@ help: ## Show this list
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 
 .venv/.tools: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --group dev 'torch>=2.4'
 	@touch $@
 
@@ -40,6 +40,9 @@ demo: build ## Train a small model with DPO on image pairs (the main job; about 
 
 .PHONY: test
 test: lint docs-check test-rust test-python bench-fast ## Run every check and test
+
+# The Python that the extension is checked for is that of .venv.
+lint docs-check: export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 
 .PHONY: lint
 lint: build ## Check format, lints, types and stubs
@@ -86,9 +89,11 @@ bench-fast: build ## Run the benches once, so that they never rot
 	$(BIN)/python benches/collate.py --fast
 
 .PHONY: bench-peers
-bench-peers: build ## Measure against TRL as well (installs it)
-	$(BIN)/python -m pip install --quiet --group peers
-	$(BIN)/python benches/collate.py
+bench-peers: build ## Measure against TRL as well (in an environment of its own)
+	$(PYTHON) -m venv target/peers
+	target/peers/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	target/peers/bin/python -m pip install --quiet --group peers --group bench
+	PYTHONPATH=python target/peers/bin/python benches/collate.py
 
 .PHONY: wheel
 wheel: .venv/.tools ## Build a wheel and a source distribution into dist/

@@ -1,6 +1,6 @@
 //! Kernels against the plainest loop that does the same, and against memcpy.
 //!
-//! `cargo bench --bench kernels`; with `--sample-count 1 --sample-size 1` as a smoke test. Every
+//! `cargo bench --bench kernels`; with `-- --test` once, as a smoke test. Every
 //! bench checks its answer before it is timed.
 
 use std::mem::MaybeUninit;

@@ -204,7 +204,7 @@ def compare(trainer: Trainer, options: argparse.Namespace, collators: dict[str, 
 def parse_options() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
-    parser.add_argument("--steps", type=int, default=250, help="steps of DPO (%(default)s)")
+    parser.add_argument("--steps", type=int, default=200, help="steps of DPO (%(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="pairs in a batch (%(default)s)")
     parser.add_argument("--workers", type=int, default=2, help="DataLoader workers (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of data, model and order (%(default)s)")
@@ -254,7 +254,7 @@ def main() -> int:
     }
     Console().print(compare(trainer, options, collators))
     print(f"held-out reward accuracy after {options.steps} steps of DPO: {accuracy:.3f}")
-    if options.steps >= 250 and accuracy < ACCURACY_TO_REACH:
+    if options.steps >= 200 and accuracy < ACCURACY_TO_REACH:
         print(f"expected at least {ACCURACY_TO_REACH}", file=sys.stderr)
         return 1
     return 0

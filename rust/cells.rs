@@ -321,3 +321,17 @@ macro_rules! with_values {
     };
 }
 pub(crate) use with_values;
+
+impl Values<'_> {
+    /// Number of values.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        with_values!(self, values => values.len())
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

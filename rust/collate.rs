@@ -127,7 +127,7 @@ fn write_numbers(
             (None, Number::Float(_)) if !T::DTYPE.is_float() => {
                 Err(Cause::DType { found: "float", column: T::DTYPE.name() })
             }
-            (None, _) => Err(Cause::Misfit { value: number, position: 0, column: T::DTYPE.name() }),
+            (None, _) => Err(Cause::Misfit { value: number, position: None, column: T::DTYPE.name() }),
         }
     }
     with_cell!(array.dtype, T => {
@@ -166,7 +166,7 @@ impl Filler<'_> {
     }
 
     fn rows<T: Cell>(&self, column: &Column, shown: Shown<'_>, array: Array, lease: &mut Lease) -> Result<(), Stop> {
-        let misfit = Cause::Misfit { value: column.pad, position: 0, column: T::DTYPE.name() };
+        let misfit = Cause::Misfit { value: column.pad, position: None, column: T::DTYPE.name() };
         let pad = T::from_number(column.pad).ok_or_else(|| CollateError::of_batch(misfit))?;
         let width = self.planned.width;
         let mut cells = lease.cells::<T>(array.offset, array.rows * width);
@@ -250,8 +250,7 @@ impl Filler<'_> {
         let mut kept = false;
         let position = window.start;
         source.read(window, |begin, values| {
-            let count = crate::cells::with_values!(values, values => values.len());
-            let cells = &mut cells[begin..begin + count];
+            let cells = &mut cells[begin..begin + values.len()];
             if let Some(from) = column.differs_from {
                 fill::differs(values, from, cells);
                 kept = kept || look && fill::any_differs(values, from);
@@ -259,7 +258,7 @@ impl Filler<'_> {
             }
             kept = kept || look && fill::any_differs(values, column.pad);
             fill::copy(values, cells).map_err(|Misfit { index, value }| {
-                let position = position + begin + index;
+                let position = Some(position + begin + index);
                 let cause = Cause::Misfit { value, position, column: T::DTYPE.name() };
                 Stop::Error(self.at(sample, key, cause))
             })

@@ -91,8 +91,8 @@ pub enum Cause {
     Misfit {
         /// The value.
         value: Number,
-        /// Its position in the row.
-        position: usize,
+        /// Its position in the row; none where it is the only one.
+        position: Option<usize>,
         /// Name of the dtype of the column.
         column: &'static str,
     },
@@ -201,8 +201,11 @@ impl fmt::Display for CollateError {
                 let wanted = if column.starts_with("float") { "numbers" } else { "integers" };
                 write!(f, "'{key}' has dtype {found}, expected {wanted}")
             }
-            Cause::Misfit { value, position, column } => {
+            Cause::Misfit { value, position: Some(position), column } => {
                 write!(f, "'{key}' holds {value} at position {position}, which does not fit {column}")
+            }
+            Cause::Misfit { value, position: None, column } => {
+                write!(f, "'{key}' is {value}, which does not fit {column}")
             }
             Cause::TooLong { tokens, max_length } => {
                 write!(f, "'{key}' has {tokens} tokens, more than max_length={max_length}")
@@ -215,11 +218,11 @@ impl fmt::Display for CollateError {
             }
             Cause::NothingKept => write!(f, "'{key}' is all padding: expected at least one value"),
             Cause::TooLarge { width } => {
-                write!(f, "'{key}' with {width} tokens makes a batch larger than the address space")
+                write!(f, "'{key}', padded to a width of {width}, makes a batch larger than the address space")
             }
             Cause::OverLimit { width, bytes, limit } => write!(
                 f,
-                "'{key}' with {width} tokens makes a batch of {bytes} bytes, more than max_batch_bytes={limit}"
+                "'{key}', padded to a width of {width}, makes a batch of {bytes} bytes, more than max_batch_bytes={limit}"
             ),
             Cause::OutOfMemory { bytes } => write!(f, "cannot allocate {bytes} bytes for the batch"),
         }

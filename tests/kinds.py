@@ -94,11 +94,10 @@ def _numpy_views(values: list[Number], dtype: str) -> dict[str, Callable[[], NDA
         "every second": lambda: np.repeat(plain(), 2)[::2],
         "negative stride": lambda: plain()[::-1].copy()[::-1],
         "read-only": read_only,
+        "byte-swapped": lambda: plain().astype(plain().dtype.newbyteorder()),
         "misaligned": lambda: np.frombuffer(b"\1" + plain().tobytes(), dtype, len(values), 1),
         "subclass": lambda: plain().view(OwnArray),
     }
-    if dtype != "float16":
-        views["byte-swapped"] = lambda: plain().astype(plain().dtype.newbyteorder())
     if values and all(repr(value) == repr(values[0]) for value in values):
         views["broadcast"] = lambda: np.broadcast_to(plain()[:1], len(values))
     return views
@@ -132,6 +131,7 @@ def row_kinds(values: list[Number]) -> dict[str, Callable[[], Any]]:
         kinds["memoryview"] = lambda: memoryview(array.array("q", [int(value) for value in values]))
         if _holds("bool", values):
             kinds["list of bools"] = lambda: [bool(value) for value in values]
+            kinds["list of numpy bools"] = lambda: [np.bool_(value) for value in values]
     for dtype in INTS if integers else FLOATS:
         if _holds(dtype, values):
             kinds |= {

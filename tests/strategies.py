@@ -98,19 +98,20 @@ def _pads(dtype: str, ids: dict[str, int]) -> list[Any]:
 @st.composite
 def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int]) -> Column:
     of = draw(st.sampled_from(["tokens", "tokens", "ones", "{}_labels", "{}_labels", "{}_mask"]))
-    differs_from: Any = draw(st.sampled_from([None, None, None, 0, -100, *ids])) if of != "ones" else None
+    differs_from: Any = draw(st.sampled_from([None, None, None, 0, 1, -100, *ids]))
+    default: Any = draw(st.sampled_from([None, None, "ones"])) if "{}" in of else None
     shows_all = of == "tokens" and differs_from is None
     dtype = draw(st.sampled_from([dtype for dtype in DTYPES if dtype != "bool" or not shows_all]))
     on = draw(st.sampled_from([None, None, None, None, (), (0,), (segments - 1,), tuple(range(segments))]))
     nonempty = draw(st.integers(0, 15)) == 15
     pad = draw(st.sampled_from(_pads(dtype, ids)))
-    if (nonempty or on is not None or pad == "label_pad_token_id") and (of == "ones" or differs_from is not None):
-        pad = 0  # otherwise 1 could mean padding, or 0 content
     if pad != pad:  # noqa: PLR0124 - a NaN, which is not equal to itself and so no padding
         on, nonempty = None, False
-    default: Any = draw(st.sampled_from([None, None, "ones"]))
-    if default == "ones" and (pad != 0 or differs_from is not None):
-        default = None
+    if nonempty or on is not None or pad == "label_pad_token_id":
+        # Whether a row is all padding is asked: 1 must not be padding, nor 0 content.
+        ones = of == "ones" or default == "ones"
+        pad = 0 if ones or differs_from is not None else pad
+        differs_from = None if ones else differs_from
     return Column(name, of, pad, dtype, on, differs_from, draw(st.booleans()), default, nonempty)
 
 
@@ -148,7 +149,7 @@ def scalars(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Scalar:
     dtype = draw(st.sampled_from(DTYPES))
     default = draw(st.sampled_from([None, None, *(pad for pad in _pads(dtype, ids) if not isinstance(pad, str))]))
     keys = tuple(f"number_{index}_{part}" for part in range(draw(st.integers(1, 2))))
-    return Scalar(keys[0], keys, dtype, default, draw(st.booleans()))
+    return Scalar(draw(st.sampled_from([keys[0], f"numbers_{index}"])), keys, dtype, default, draw(st.booleans()))
 
 
 @st.composite
@@ -305,8 +306,8 @@ def _draw_numbers(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample], sp
 
 
 def _draw_extras(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample]) -> None:
-    named = {column.name for matrix in layout.matrices for column in matrix.columns if "{}" not in column.name}
-    for key in (*layout.ignored, *sorted(named - samples[0].keys())):
+    read = {*domains(layout), *(key for part in (layout.media, layout.scalars) for found in part for key in found.keys)}
+    for key in (*layout.ignored, *sorted(set(layout.names()) - read)):
         if draw(st.integers(0, 4)) == 0:
             samples[draw(st.integers(0, len(samples) - 1))][key] = "what the batch makes anew"
     if layout.extra == "error" or not draw(st.booleans()):
@@ -315,7 +316,8 @@ def _draw_extras(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample]) -> 
     for index, sample in enumerate(samples):
         sample["text"] = f"sample {index}" if draw(st.booleans()) or index == 0 else None
         sample["nothing"] = None if index == 0 else draw(st.sampled_from([None, 1]))
-        sample["index"] = draw(st.integers(-(2**63), 2**63 - 1))
+        sample["whole"] = draw(st.integers(-(2**63), 2**63 - 1))
+        sample["real"] = draw(st.floats(width=32))
         sample["nested"] = [[index, at] for at in range(size)] if size else 0
         sample["vector"] = np.arange(index, index + size, dtype=np.float32)
         sample["tensor"] = torch.full((size, 1), index, dtype=torch.int16)

@@ -212,6 +212,8 @@ WRONG: list[tuple[type[Exception], str, Any]] = [
     (ValueError, "chosen_pixels", torch.tensor(1.0)),
     (KeyError, "chosen_image", torch.zeros(1)),
     (KeyError, "only_here", 1),
+    (OverflowError, "margin", 2**63),
+    (OverflowError, "margin", 2**64),
 ]
 
 

@@ -132,7 +132,10 @@ SAMPLES: list[Wrong] = [
         "larger than the address space",
         lambda: [pair(), pair(chosen_input_ids=np.broadcast_to(np.int8(1), (2**62,)))],
         MemoryError,
-        "sample 1: 'chosen_input_ids' with 4611686018427387904 tokens makes a batch larger than the address space",
+        (
+            "sample 1: 'chosen_input_ids', padded to a width of 4611686018427387904, "
+            "makes a batch larger than the address space"
+        ),
     ),
     (
         "expanded beyond the address space",
@@ -166,6 +169,7 @@ ROWS: list[Wrong] = [
     ("NumPy number", lambda: np.int64(5), TypeError, f"is 5, {WANTED}"),
     ("dict", lambda: {"a": 1}, TypeError, f"is {{'a': 1}}, {WANTED}"),
     ("set", lambda: {1, 2, 3}, TypeError, f"is a set, {WANTED}"),
+    ("bytes", lambda: b"abc", TypeError, f"is b'abc', {WANTED}"),
     ("range", lambda: range(3), TypeError, f"is a range, {WANTED}"),
     ("masked array", lambda: np.ma.array([1, 2, 3]), TypeError, MASKED + WANTED),
     ("2-D tensor", lambda: torch.ones(1, 3, dtype=torch.int64), ValueError, f"has shape [1, 3], {DIMENSION}"),
@@ -257,7 +261,7 @@ NUMBERS: list[Wrong] = [
         TypeError,
         "is a FakeTensor of dtype torch.int64, expected plain values",
     ),
-    ("1e39", lambda: 1e39, OverflowError, "holds 1e39 at position 0, which does not fit float32"),
+    ("1e39", lambda: 1e39, OverflowError, "is 1e39, which does not fit float32"),
     ("2**64", lambda: 2**64, OverflowError, "is an integer beyond 64 bits"),
     ("more digits than Python prints", lambda: 1 << 20_000, OverflowError, "is an integer beyond 64 bits"),
 ]
@@ -300,7 +304,10 @@ OPTIONS: list[Wrong] = [
         {"max_batch_bytes": 400},
         lambda: [pair(), pair(rejected_input_ids=[1] * 9, rejected_labels=[1] * 9)],
         MemoryError,
-        "sample 1: 'rejected_input_ids' with 9 tokens makes a batch of 720 bytes, more than max_batch_bytes=400",
+        (
+            "sample 1: 'rejected_input_ids', padded to a width of 9, "
+            "makes a batch of 720 bytes, more than max_batch_bytes=400"
+        ),
     ),
     (
         "unknown key",
@@ -369,7 +376,9 @@ def test_options(options: dict[str, Any], make: Make, exception: type[Exception]
 def test_width_beyond_the_address_space() -> None:
     with pytest.raises(MemoryError) as caught:
         PreferenceCollator(pad_token_id=0)([pair()], min_length=2**61)
-    sentence = f"sample 0: 'chosen_input_ids' with {2**61} tokens makes a batch larger than the address space"
+    sentence = (
+        f"sample 0: 'chosen_input_ids', padded to a width of {2**61}, makes a batch larger than the address space"
+    )
     assert caught.value.args == (sentence,)
 
 

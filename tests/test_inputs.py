@@ -248,7 +248,6 @@ class HasArray:
 
 
 BUFFERS: dict[str, Make] = {
-    "bytes": bytes,
     "bytearray": bytearray,
     "memoryview": lambda row: memoryview(array.array("i", row)),
     "strided memoryview": lambda row: memoryview(array.array("h", [item for item in row for _ in "ab"]))[::2],

@@ -150,7 +150,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
     (
         wrong(chosen_input_ids=np.broadcast_to(np.int8(0), (2**62,))),
         MemoryError,
-        f"sample 1: 'chosen_input_ids' with {2**62} tokens makes a batch larger than the address space",
+        f"sample 1: 'chosen_input_ids', padded to a width of {2**62}, makes a batch larger than the address space",
     ),
     (wrong(pixel_values=torch.ones(1, 2)), KeyError, "sample 1: no 'image_flags', but 'pixel_values' has 1 tiles"),
 ]

@@ -228,6 +228,23 @@ def test_extra_keys() -> None:
     assert caught.value.args[0].startswith("sample 0: unknown key 'id': extra_keys=\"error\" allows none (the keys of ")
 
 
+@pytest.mark.parametrize("extra_keys", ["list", "stack"])
+def test_extra_keys_of_some_samples(extra_keys: str) -> None:
+    for samples, sentence in (
+        (
+            [PAIRS[0] | {"id": 7}, PAIRS[1]],
+            "sample 1: no 'id', but sample 0 has it: expected in all samples or in none",
+        ),
+        (
+            [PAIRS[0], PAIRS[1] | {"id": 8}],
+            "sample 1: the key 'id' is not in sample 0: expected in all samples or in none",
+        ),
+    ):
+        with pytest.raises(KeyError) as caught:
+            batch_of(samples, extra_keys=extra_keys)
+        assert caught.value.args == (sentence,)
+
+
 @pytest.mark.parametrize("prefix", ["chosen_", "rejected_", "prompt_", "ref_"])
 @pytest.mark.parametrize("extra_keys", ["drop", "list", "stack", "error"])
 def test_a_key_that_is_most_likely_misspelt(prefix: str, extra_keys: str) -> None:
@@ -297,7 +314,10 @@ def test_max_batch_bytes() -> None:
     with pytest.raises(MemoryError) as caught:
         batch_of(PAIRS, max_batch_bytes=5 * 64 + 63)
     assert caught.value.args == (
-        "sample 1: 'rejected_input_ids' with 4 tokens makes a batch of 384 bytes, more than max_batch_bytes=383",
+        (
+            "sample 1: 'rejected_input_ids', padded to a width of 4, "
+            "makes a batch of 384 bytes, more than max_batch_bytes=383"
+        ),
     )
     with pytest.raises(MemoryError, match=r"sample 0: 'pixel_values', of [0-9]+ bytes, makes a batch of"):
         batch_of([PAIRS[0] | IMAGE, PAIRS[1]], max_batch_bytes=384)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,3 +140,101 @@ def test_fields_that_nothing_checks(kind: Any, fields: dict[str, Any]) -> None:
     wrong_field = list(fields)[-1] if fields.get("name") != 5 else "name"
     with pytest.raises(TypeError, match=f"^{wrong_field}="):
         kind(**fields)
+
+
+def test_storage_smaller_than_its_tensor() -> None:
+    # torch.cat read beyond the end, and numpy() made an array of anything.
+    tensor = torch.ones(2, 3)
+    tensor.untyped_storage().resize_(0)
+    image = {"pixel_values": tensor, "image_flags": [1, 1]}
+    with pytest.raises(
+        ValueError, match=r"^sample 0: 'pixel_values' is a tensor whose storage is smaller than its shape$"
+    ):
+        dpo_collate([{**PAIR, **image}])
+    ids = torch.tensor([5])
+    ids.untyped_storage().resize_(0)
+    with pytest.raises(ValueError, match=r"^sample 0: 'chosen_input_ids' is a tensor whose storage is smaller"):
+        PreferenceCollator(pad_token_id=0)([{**PAIR, "chosen_input_ids": ids}])
+
+
+def test_import_without_numpy() -> None:
+    # A panic, which is no Exception.
+    code = (
+        "import sys; sys.modules['numpy'] = None\ntry:\n import dpo_collate\nexcept ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "numpy" in done.stdout
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.uint8, torch.int32])
+def test_list_of_tiles_keeps_its_dtype(dtype: torch.dtype) -> None:
+    # float64 became float32, and 1e300 infinite.
+    tiles = [torch.ones(3, 2, 2, dtype=dtype, requires_grad=dtype.is_floating_point) for _ in range(2)]
+    batch = dpo_collate([{**PAIR, "pixel_values": tiles, "image_flags": [1, 1]}])
+    assert (batch["pixel_values"].dtype, batch["pixel_values"].shape) == (dtype, (2, 3, 2, 2))
+    if dtype != torch.bfloat16:
+        arrays = [tile.detach().numpy() for tile in tiles]
+        batch = dpo_collate([{**PAIR, "pixel_values": arrays, "image_flags": np.ones(2)}])
+        assert batch["pixel_values"].dtype == dtype
+
+
+def test_list_of_tiles_that_differ() -> None:
+    with pytest.raises(ValueError, match=r"^sample 0: 'pixel_values' is a list of tiles that cannot be stacked: "):
+        dpo_collate([{**PAIR, "pixel_values": [torch.ones(2), torch.ones(3)], "image_flags": [1, 1]}])
+    with pytest.raises(TypeError, match=r"^sample 0: 'pixel_values' is a tensor of layout sparse_coo"):
+        dpo_collate([{**PAIR, "pixel_values": [torch.ones(2).to_sparse()], "image_flags": [1]}])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_quantized_images_are_refused() -> None:
+    tiles = torch.quantize_per_tensor(torch.ones(1, 2), 0.1, 0, torch.qint8)
+    with pytest.raises(TypeError, match=r"^sample 0: 'pixel_values' is a quantized tensor, expected plain values$"):
+        dpo_collate([{**PAIR, "pixel_values": tiles, "image_flags": [1]}])
+
+
+def test_list_of_rows_of_one_is_not_flattened() -> None:
+    for items in ([torch.tensor([5])], [np.array([5])]):
+        with pytest.raises(
+            TypeError, match=r"^sample 0: 'chosen_input_ids' holds a .* at position 0, expected an integer$"
+        ):
+            PreferenceCollator(pad_token_id=0)([{**PAIR, "chosen_input_ids": items}])
+
+
+def test_numbers_that_are_times_or_none() -> None:
+    collator = one(Column("ids"), scalars=(Scalar("n", ("n",)),))
+    with pytest.raises(TypeError, match=r"^sample 0: 'n' has dtype timedelta64\[ns\], expected a number$"):
+        collator([{"chosen_ids": [1], "n": np.timedelta64(5, "ns")}])
+    with pytest.raises(KeyError, match="sample 0: no 'n': it is None"):
+        collator([{"chosen_ids": [1], "n": None}])
+
+
+def test_unhashable_options() -> None:
+    calls: tuple[Any, ...] = (dpo_collate, dpo_concat_pad_data_collator, concat_pad_data_collator)
+    for call in calls:
+        name = "pad_token_id" if call is dpo_collate else "pad_id"
+        with pytest.raises(TypeError, match=rf"^{name}=\[\]: expected an integer$"):
+            call([PAIR], **{name: []})
+
+
+def test_sft_samples_may_be_an_iterator() -> None:
+    assert concat_pad_data_collator(iter([{"input_ids": [5], "labels": [5]}]))["labels"].tolist() == [[5]]  # type: ignore[arg-type]
+
+
+def test_only_attention_masks_are_masks() -> None:
+    columns = (Column("ids"), Column("cross_attention_mask", of="ones"), Column("attention_mask", of="ones"))
+    layout = Layout("masks", (Matrix((("chosen",),), columns, tokens="{}_ids"),))
+    batch = PreferenceCollator(layout, pad_token_id=0, attention_mask=None)([{"chosen_ids": [1]}])
+    assert list(batch) == ["ids", "cross_attention_mask"]
+
+
+def test_own_parallel_masks_may_be_by_value() -> None:
+    columns = (Column("ids"), Column("attention_mask", of="ones"))
+    layout = Layout("masks", (Matrix((("chosen",),), columns, tokens="{}_ids"),))
+    batch = PreferenceCollator(layout, pad_token_id=0, attention_mask="value")([{"chosen_ids": [1, 0]}])
+    assert batch["attention_mask"].tolist() == [[1, 0]]
+
+
+def test_extra_lists_of_lists_are_stacked() -> None:
+    collator = PreferenceCollator(pad_token_id=0, extra_keys="stack", return_tensors="np")
+    batch = collator([{**PAIR, "extra": [0.5, 1.5]}, {**PAIR, "extra": (2.5, 3.5)}])
+    assert (batch["extra"].dtype, batch["extra"].tolist()) == (np.float32, [[0.5, 1.5], [2.5, 3.5]])

@@ -73,7 +73,8 @@ class PreferenceCollator:
             one tile of zeros with flag 0: for trainers that always run the vision tower (ranks
             without images hang ZeRO-3).
         return_tensors: ``"pt"`` or ``"np"``.
-        max_batch_bytes: A batch of more bytes is a MemoryError, before the memory is asked for.
+        max_batch_bytes: A batch of more bytes is a MemoryError: the token arrays are added up before
+            their memory is asked for, the images before theirs.
 
     For all of them None means the layout's own value (but no masks, for ``attention_mask``).
 
@@ -270,7 +271,7 @@ def _with_masks(layout: Layout, mask: Literal["value"] | None) -> Layout:
     for matrix in layout.matrices:
         columns: list[Column] = []
         for column in matrix.columns:
-            if not column.name.endswith("attention_mask"):
+            if column.name.replace("{}", "").removeprefix("_") != "attention_mask":
                 columns.append(column)
                 continue
             if "{}" in column.of:
@@ -307,13 +308,14 @@ _SIX_FIELDS = replace(
 def dpo_collate(
     samples: Sequence[Mapping[str, Any]], *, pad_token_id: int = 0, label_pad_token_id: int = -100
 ) -> Batch:
-    """Collates preference pairs with images into exactly six fields, as InternVL's trainer expects them.
+    """Collates preference pairs with images into exactly six fields.
 
     Chosen and rejected are padded independently, on the right: ``chosen_input_ids`` and
     ``rejected_input_ids`` with ``pad_token_id``, ``chosen_labels`` and ``rejected_labels`` with
     ``label_pad_token_id``, all int64 ``[B, L]``. ``pixel_values`` ``[P, 3, H, W]`` and ``image_flags``
-    ``[P]`` are concatenated on dimension 0. Other keys are dropped. For pairs without images, masks,
-    truncation and everything else, use :class:`PreferenceCollator`.
+    ``[P]`` are concatenated on dimension 0. Other keys are dropped, unless they begin with ``chosen_``,
+    ``rejected_``, ``prompt_`` or ``ref_``: those are most likely misspelt, and an error. For pairs
+    without images, masks, truncation and everything else, use :class:`PreferenceCollator`.
 
     Args:
         samples: At least one sample, of which at least one has images.
@@ -344,9 +346,11 @@ def dpo_collate(
         >>> batch["pixel_values"].shape
         torch.Size([4, 3, 8, 8])
     """
+    check_int64("pad_token_id", pad_token_id)
+    check_int64("label_pad_token_id", label_pad_token_id)
     return _six_fields(pad_token_id, label_pad_token_id)(samples)
 
 
-@lru_cache(maxsize=16, typed=True)  # 7.0 is not 7, and is refused each time
+@lru_cache(maxsize=16)
 def _six_fields(pad_token_id: int, label_pad_token_id: int) -> PreferenceCollator:
     return PreferenceCollator(_SIX_FIELDS, pad_token_id=pad_token_id, label_pad_token_id=label_pad_token_id)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
+_USER_DTYPES = 256
+"""Where the numbers of dtypes that somebody registered begin (NumPy's NPY_USERDEF)."""
+
 _EXPECTED = "expected a 1-D tensor, array or list of integers"
 
 
@@ -42,10 +45,12 @@ def row(value: Any, place: str) -> npt.NDArray[Any]:
         raise TypeError(f"{place} is a masked array, which has no value where it is masked: {_EXPECTED}")
     elif isinstance(value, np.ndarray):
         array = np.asarray(value)
-    elif isinstance(value, np.generic | str) or not (_is_buffer(value) or hasattr(value, "__array__")):
+    elif isinstance(value, np.generic | str | bytes) or not (_is_buffer(value) or hasattr(value, "__array__")):
         raise TypeError(f"{place} is {_described(value)}, {_EXPECTED}")
     else:
         array = np.asarray(memoryview(value) if _is_buffer(value) else value)
+    if array.dtype.num >= _USER_DTYPES:
+        raise TypeError(f"{place} has dtype {array.dtype}, expected integers")
     if array.ndim != 1:
         raise ValueError(f"{place} has shape {list(array.shape)}, expected one dimension")
     if array.dtype.kind == "f" and array.itemsize == 2:
@@ -66,6 +71,8 @@ def number(value: Any, place: str) -> int | float:
         value = dense(value, place)
     elif isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{place} is a masked array, expected a number")
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "mM":
+        raise TypeError(f"{place} has dtype {value.dtype}, expected a number")
     if isinstance(value, np.ndarray | np.generic) or is_tensor(value):
         if value.size != 1 if isinstance(value, np.ndarray | np.generic) else value.numel() != 1:
             raise ValueError(f"{place} has shape {list(value.shape)}, expected a single number")
@@ -78,8 +85,8 @@ def number(value: Any, place: str) -> int | float:
 
 def is_tensor(value: object) -> bool:
     """Whether it is a torch tensor. Does not import torch: without it there are none."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)  # absent as well while torch is being imported
+    return kind is not None and isinstance(value, kind)
 
 
 def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
@@ -87,7 +94,7 @@ def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
 
     Raises:
         TypeError: It is nested or sparse, or has no values (a fake or functional tensor).
-        ValueError: It lies on another device.
+        ValueError: It lies on another device, or its storage was resized below its shape.
     """
     if tensor.is_nested:
         raise TypeError(f"{place} is a nested tensor, expected a dense one")
@@ -96,8 +103,14 @@ def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
         raise TypeError(f"{place} is a tensor of layout {kind}, expected a dense one")
     if tensor.device.type != "cpu":
         raise ValueError(f"{place} is on device {tensor.device}, expected cpu: collate first, then move the batch")
+    if tensor.is_quantized:
+        raise TypeError(f"{place} is a quantized tensor, expected plain values")
     if not _has_values(tensor):
         raise TypeError(f"{place} is {_described(tensor)} of dtype {tensor.dtype}, expected plain values")
+    extent = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
+    needed = (tensor.storage_offset() + extent) * tensor.itemsize
+    if tensor.numel() and needed > tensor.untyped_storage().nbytes():  # torch reads beyond the end then
+        raise ValueError(f"{place} is a tensor whose storage is smaller than its shape")
     return tensor.detach()
 
 
@@ -129,7 +142,8 @@ def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
 def _from_items(items: list[Any], place: str) -> npt.NDArray[Any]:
     """Reads a list item by item: ``__index__`` first, as Python does for anything that is an integer."""
     try:
-        return np.array([operator.index(item) for item in items], dtype=np.int64)
+        if not any(getattr(item, "ndim", 0) for item in items):  # one-element tensors have __index__ too
+            return np.array([operator.index(item) for item in items], dtype=np.int64)
     except (TypeError, OverflowError):
         # Which item it was is not told.
         pass

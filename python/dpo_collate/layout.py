@@ -68,8 +68,10 @@ def check_count(name: str, value: object, least: int) -> None:
     """Raises a TypeError or ValueError unless ``value`` is an int of at least ``least``."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name}={value!r}: expected an integer")
-    if not least <= value < 1 << 62:
+    if value < least:
         raise ValueError(f"{name}={value!r}: expected {least} or more")
+    if value >= 1 << 62:
+        raise ValueError(f"{name}={value!r}: expected less than 2**62")
 
 
 def check_int64(name: str, value: object) -> None:
@@ -184,6 +186,10 @@ class Column:
         if self.differs_from is not None:
             _check_fill("differs_from", self.differs_from)
         check_choice("default", self.default, (None, "ones"))
+        if self.optional and self.default is not None:
+            raise ValueError("optional leaves the column out, default shows something instead: expected one of them")
+        if "{}" not in self.of and (self.optional or self.default is not None):
+            raise ValueError(f"of={self.of!r}: only a parallel key can be absent, so optional and default mean nothing")
 
 
 @dataclass(frozen=True)
@@ -217,6 +223,8 @@ class Matrix:
         if "{}" not in self.tokens:
             raise ValueError(f"tokens={self.tokens!r}: expected '{{}}' where the stem goes")
         check_choice("side", self.side, get_args(PaddingSide))
+        if not self.columns:
+            raise ValueError("columns=(): expected at least one column")
         for column in self.columns:
             if column.on is not None and not all(0 <= segment < len(self.rows[0]) for segment in column.on):
                 raise ValueError(f"on={column.on!r}: expected indices of the {len(self.rows[0])} segments of a row")

@@ -119,26 +119,40 @@ def _entries(medium: Media, values: Sequence[Any], layout: Layout, samples: int)
 
 def _tiles(value: Any, place: str) -> Any:
     """The value as a dense tensor or a plain array."""
+    if isinstance(value, list | tuple):
+        value = _of_list(value, place)
     if is_tensor(value):
-        value = dense(value, place)
-    elif isinstance(value, np.ma.MaskedArray) or not isinstance(value, np.ndarray | list | tuple):
-        raise TypeError(f"{place} is a {type(value).__name__}, expected a tensor or an array")
-    else:
-        try:
-            value = np.asarray(value, dtype=None if isinstance(value, np.ndarray) else _dtype_of_lists(value))
-        except (TypeError, ValueError) as error:
-            raise TypeError(f"{place} is a {type(value).__name__} that is no array: {error}") from error
-        if value.dtype.kind not in "iubf" or value.itemsize > 8:
+        return _counted(dense(value, place), place)
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
+        if value.dtype.kind not in "iubfc" or value.dtype.char in "gG":  # torch has no long double
             raise TypeError(f"{place} has dtype {value.dtype}, expected numbers")
+        return _counted(np.asarray(value), place)
+    raise TypeError(f"{place} is a {type(value).__name__}, expected a tensor or an array")
+
+
+def _counted(value: Any, place: str) -> Any:
     if value.ndim == 0:
         raise ValueError(f"{place} is a single number, expected a first dimension that counts tiles")
     return value
 
 
-def _dtype_of_lists(value: Sequence[Any]) -> Any:
-    """Numbers in nested lists are what torch makes of them: int64 or float32."""
-    kind = np.asarray(value).dtype.kind
-    return {"i": np.int64, "f": np.float32}.get(kind)
+def _of_list(value: Sequence[Any], place: str) -> Any:
+    """A list of tiles as one tensor or array, dtype as it is; of numbers as torch has them: int64 or float32."""
+    try:
+        if value and all(is_tensor(tile) for tile in value):
+            import torch  # noqa: PLC0415 - there are tensors, so it is there
+
+            return torch.stack([dense(tile, place) for tile in value])
+        if value and all(isinstance(tile, np.ndarray) for tile in value):
+            return np.stack(value)
+        array = np.asarray(value)
+        return array.astype({"i": np.int64, "f": np.float32}.get(array.dtype.kind, array.dtype), copy=False)
+    except RuntimeError as error:
+        raise ValueError(f"{place} is a {type(value).__name__} of tiles that cannot be stacked: {error}") from error
+    except (TypeError, ValueError) as error:
+        if str(error).startswith(place):
+            raise
+        raise TypeError(f"{place} is a {type(value).__name__} that is no array: {error}") from error
 
 
 def _check_flags(flags: Media, found: Mapping[str, list[Entry]], layout: Layout) -> None:

@@ -19,7 +19,15 @@ pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>) -> PyErr 
     let mut message = error.to_string();
     if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample.and_then(|index| gathered.sample(index))) {
         // What the sample has instead is mostly what the user wants to know.
+        let none = |dict: &Bound<'_, PyDict>| {
+            let value = error.key.as_ref().and_then(|key| dict.get_item(key).ok().flatten());
+            value.is_some_and(|value| value.is_none())
+        };
         if let Ok(dict) = sample.cast_exact::<PyDict>() {
+            if none(dict) {
+                message.push_str(": it is None");
+                return PyKeyError::new_err(message);
+            }
             let names: Vec<String> = dict
                 .keys()
                 .iter()

@@ -31,13 +31,20 @@ mod _core {
     #[pymodule_export]
     const DEBUG_BUILD: bool = cfg!(debug_assertions);
 
+    use numpy::PyArrayDescrMethods;
     use pyo3::PyTypeInfo;
 
     #[pymodule_init]
     fn init(module: &super::Bound<'_, super::PyModule>) -> super::PyResult<()> {
-        // NumPy's C interface is looked for by Python code, which may not run in the quiet phase.
-        let _ = numpy::PyUntypedArray::type_object(module.py());
-        crate::source::list::check_layout(module.py())
+        super::guarded(|| {
+            let py = module.py();
+            py.import("numpy")?; // else what follows panics where NumPy is missing
+            // NumPy's C interface is looked for by Python code, and its version cell is filled with the
+            // GIL released: neither may happen for the first time in the quiet phase.
+            let _ = numpy::PyUntypedArray::type_object(py);
+            let _ = numpy::dtype::<i64>(py).itemsize();
+            crate::source::list::check_layout(py)
+        })
     }
 }
 

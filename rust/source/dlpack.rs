@@ -72,23 +72,27 @@ struct Tensor {
 }
 
 /// The type `torch.Tensor` and how to look into its instances.
+#[derive(Debug)]
 pub(super) struct Exchange {
     tensor_type: Py<PyType>,
     view: unsafe extern "C" fn(*mut c_void, *mut Tensor) -> c_int,
 }
 
-static EXCHANGE: PyOnceLock<Option<Exchange>> = PyOnceLock::new();
+static EXCHANGE: PyOnceLock<Exchange> = PyOnceLock::new();
 
 /// The exchange API, if torch has been imported and has one. Never imports torch.
+///
+/// Runs Python code, so it is asked for before the quiet phase.
 pub(super) fn exchange(py: Python<'_>) -> Option<&Exchange> {
     if let Some(known) = EXCHANGE.get(py) {
-        return known.as_ref();
+        return Some(known);
     }
     let modules = py.import(intern!(py, "sys")).ok()?.getattr(intern!(py, "modules")).ok()?;
     let torch = modules.cast::<PyDict>().ok()?.get_item(intern!(py, "torch")).ok()??;
     // Absent while another thread is still importing torch: then it is looked for again next time.
     let tensor_type = torch.getattr(intern!(py, "Tensor")).ok()?.cast_into::<PyType>().ok()?;
-    EXCHANGE.get_or_init(py, || find(tensor_type)).as_ref()
+    let found = find(tensor_type)?;
+    Some(EXCHANGE.get_or_init(py, || found))
 }
 
 fn find(tensor_type: Bound<'_, PyType>) -> Option<Exchange> {
@@ -134,8 +138,8 @@ impl Exchange {
         // SAFETY: the function comes from the type of this object, and the GIL is held.
         if unsafe { (self.view)(object.as_ptr().cast(), &raw mut tensor) } != 0 {
             // A sparse or meta tensor: the slow way says what is wrong with it.
-            // SAFETY: the GIL is held. The exception is torch's own, a RuntimeError or BufferError
-            // with a string: dropping it runs no Python code.
+            // SAFETY: the GIL is held. Making an exception may have started a garbage collection, and
+            // with it Python code: the caller reads nothing that it has viewed once a view fails.
             unsafe { ffi::PyErr_Clear() };
             return None;
         }
@@ -156,8 +160,9 @@ impl Exchange {
         }
         let start = tensor.data.cast_const().wrapping_add(usize::try_from(tensor.byte_offset).ok()?);
         let stride = stride.checked_mul(isize::try_from(element.size()).ok()?)?;
-        // SAFETY: torch guarantees that every element of a CPU tensor of an integer dtype lies where
-        // shape and strides say; the caller guarantees that it stays there.
+        // SAFETY: every element of a CPU tensor of an integer dtype lies where shape and strides say,
+        // unless its storage was resized below its shape, which torch does not look for either and
+        // SECURITY.md makes the caller's duty; the caller guarantees that it stays there.
         Some(unsafe { Strided::new(start, len, stride, element, false) }.into_source())
     }
 }

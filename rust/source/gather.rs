@@ -74,6 +74,7 @@ pub struct Keys {
 /// The values of a batch: strong references.
 #[derive(Debug)]
 pub struct Gathered<'py> {
+    exchange: Option<&'py Exchange>,
     samples: Vec<Bound<'py, PyAny>>,
     values: Vec<Option<Bound<'py, PyAny>>>,
     /// Numbers of scalars, where `values` has an object for a key with [`Role::Number`].
@@ -99,6 +100,7 @@ impl<'py> Gathered<'py> {
             values: Vec::with_capacity(samples.len() * count),
             numbers: Vec::new(),
             unknown: Vec::new(),
+            exchange: dlpack::exchange(py),
             samples,
         };
         // Samples of one batch have the same keys, mostly. What the first one lacks is looked up in
@@ -237,12 +239,12 @@ impl<'py> Gathered<'py> {
         self.values.get(at)?.as_ref()
     }
 
-    /// Looks at every row. Fails with the indices of those that have to be converted first.
+    /// Looks at every row. Fails with the indices of those that have to be converted first; what was
+    /// viewed until then is not read.
     ///
     /// # Safety
     /// While the sources are in use no Python code may run, and the GIL is held.
     pub unsafe fn view(&self, keys: &Keys) -> Result<Vec<Option<Source<'_>>>, Slow> {
-        let exchange = self.values.first().and_then(|_| dlpack::exchange(self.samples[0].py()));
         let mut slow = Vec::new();
         let mut sources = Vec::with_capacity(self.values.len());
         for (at, value) in self.values.iter().enumerate() {
@@ -251,7 +253,7 @@ impl<'py> Gathered<'py> {
                 continue;
             };
             // SAFETY: by contract.
-            let source = unsafe { view(value, exchange) };
+            let source = unsafe { view(value, self.exchange) };
             if source.is_none() {
                 slow.push(at);
             }

@@ -46,8 +46,8 @@ impl<'a> List<'a> {
         if len == 0 || items.is_null() {
             return Some(Self { items: &[] });
         }
-        // SAFETY: a list or tuple of `len` items has them side by side there, none of them NULL; the
-        // caller guarantees that it stays as it is.
+        // SAFETY: a list or tuple of `len` items has them side by side there; the caller guarantees
+        // that it stays as it is.
         Some(Self { items: unsafe { std::slice::from_raw_parts(items, len) } })
     }
 
@@ -125,13 +125,13 @@ impl Int {
 /// The value of an exact int of at most 64 bits.
 ///
 /// # Safety
-/// `item` is a living object, and the GIL is held.
+/// `item` is a living object or NULL (in a tuple that is still being made), and the GIL is held.
 #[inline]
 unsafe fn int(item: *mut ffi::PyObject, direct: bool) -> Option<i64> {
     // SAFETY: `item` is an object, and its type is looked at before it is read as an int; with
     // `direct`, `check_layout` has found that ints of this interpreter look like `Int`.
     unsafe {
-        if ffi::PyLong_CheckExact(item) == 0 {
+        if item.is_null() || ffi::PyLong_CheckExact(item) == 0 {
             return None;
         }
         if direct && let Some(value) = (*item.cast::<Int>()).one_digit() {

@@ -5,8 +5,8 @@
 //! each carries is of the gathered objects, which keeps them alive, but only the absence of Python
 //! code keeps a list from being emptied or an array from being resized.
 //!
-//! DESIGN names a trait here; an enum needs no generic parameter in every function between the
-//! boundary and the kernels, and its one `match` a row is not measurable.
+//! An enum rather than a trait: it needs no generic parameter in every function between the boundary
+//! and the kernels, and its one `match` a row is not measurable.
 
 #[cfg(feature = "python")]
 pub mod dlpack;
@@ -49,7 +49,7 @@ impl Source<'_> {
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
-            Self::Contiguous(values) => with_values!(values, values => values.len()),
+            Self::Contiguous(values) => values.len(),
             Self::Strided(strided) => strided.len(),
             #[cfg(feature = "python")]
             Self::List(list) => list.len(),

@@ -8,6 +8,9 @@ use pyo3::prelude::*;
 use super::{Source, Strided};
 use crate::cells::Element;
 
+/// Where the numbers of registered dtypes begin, in NumPy's C interface.
+const NPY_USERDEF: i32 = 256;
+
 /// The array's values, if they can be read as they lie.
 ///
 /// # Safety
@@ -15,6 +18,10 @@ use crate::cells::Element;
 pub(super) unsafe fn view<'a>(array: &'a Bound<'_, PyUntypedArray>) -> Option<Source<'a>> {
     let (&[len], &[stride]) = (array.shape(), array.strides()) else { return None };
     let dtype = array.dtype();
+    // A dtype that somebody registered may call itself an integer, and be more than its bytes.
+    if dtype.num() >= NPY_USERDEF {
+        return None;
+    }
     let element = Element::of_kind(dtype.kind(), dtype.itemsize())?;
     let swapped = dtype.is_native_byteorder() == Some(false);
     // SAFETY: the object is an array, so its C record is complete.

@@ -73,7 +73,7 @@ fn misfit() {
         (Number::Float(f64::NAN), "NaN"),
     ] {
         assert_says(
-            sentence(Cause::Misfit { value, position: 7, column: "int32" }),
+            sentence(Cause::Misfit { value, position: Some(7), column: "int32" }),
             Kind::Overflow,
             &format!("sample 3: 'chosen_labels' holds {shown} at position 7, which does not fit int32"),
         );
@@ -121,7 +121,7 @@ fn too_large() {
     assert_says(
         sentence(Cause::TooLarge { width: 1 << 62 }),
         Kind::Memory,
-        "sample 3: 'chosen_labels' with 4611686018427387904 tokens makes a batch larger than the address space",
+        "sample 3: 'chosen_labels', padded to a width of 4611686018427387904, makes a batch larger than the address space",
     );
 }
 
@@ -130,7 +130,7 @@ fn over_limit() {
     assert_says(
         sentence(Cause::OverLimit { width: 512, bytes: 16384, limit: 16000 }),
         Kind::Memory,
-        "sample 3: 'chosen_labels' with 512 tokens makes a batch of 16384 bytes, more than max_batch_bytes=16000",
+        "sample 3: 'chosen_labels', padded to a width of 512, makes a batch of 16384 bytes, more than max_batch_bytes=16000",
     );
 }
 

@@ -120,7 +120,7 @@ fn pad_that_does_not_fit_is_an_error() {
     let columns = vec![Column { dtype: DType::Bool, pad, ..column(Content::Ones) }];
     let layout = layout(&["ids"], vec![matrix(&[&[0]], columns)], vec![]);
     let error = collate_sources(&layout, &[Some(repeated(&1, 3))]).unwrap_err();
-    assert_eq!(error.cause, Cause::Misfit { value: pad, position: 0, column: "bool" });
+    assert_eq!(error.cause, Cause::Misfit { value: pad, position: None, column: "bool" });
 }
 
 /// Any size, and those at which something overflows.

@@ -39,7 +39,7 @@ const START: Option<(usize, Truncation)> = Some((2, Truncation::KeepStart));
 #[test]
 fn value_that_does_not_fit_is_named() {
     let narrow = Column { dtype: DType::Int32, ..labels() };
-    let misfit = |position| Cause::Misfit { value: Number::Int(1 << 31), position, column: "int32" };
+    let misfit = |position| Cause::Misfit { value: Number::Int(1 << 31), position: Some(position), column: "int32" };
     let error = |max, labels: &[&[i64]]| err(collate_samples(&labelled(narrow.clone(), max), &samples(labels)));
     assert_eq!(error(None, &[&[1], &[5, 1 << 31, 1 << 31]]), CollateError::at(1, "labels", misfit(1)));
     // The position is that in the sample, also where the row is cut.
@@ -61,7 +61,7 @@ fn misfit_in_a_later_run_or_segment_is_named() {
         chosen[place] = i64::MIN;
         let (prompt, chosen) = (Stored::of(&[i64::MAX; 10], form), Stored::of(&chosen, form));
         let sources = [&prompt, &chosen].map(|stored| Some(stored.strided().into_source()));
-        let cause = Cause::Misfit { value: Number::Int(i64::MIN), position: place, column: "int32" };
+        let cause = Cause::Misfit { value: Number::Int(i64::MIN), position: Some(place), column: "int32" };
         assert_eq!(err(collate_sources(&layout, &sources)), CollateError::at(0, "chosen", cause));
     }
 }
@@ -69,7 +69,7 @@ fn misfit_in_a_later_run_or_segment_is_named() {
 #[test]
 fn unsigned_value_beyond_int64_is_named() {
     let ids: Source<'_> = Values::UInt64(&[1, u64::MAX]).into();
-    let cause = Cause::Misfit { value: Number::Unsigned(u64::MAX), position: 1, column: "int64" };
+    let cause = Cause::Misfit { value: Number::Unsigned(u64::MAX), position: Some(1), column: "int64" };
     let found = collate_sources(&labelled(column(Content::Tokens), None), &[Some(ids), None]);
     assert_eq!(err(found), CollateError::at(0, "ids", cause));
 }
@@ -87,7 +87,7 @@ fn floats_are_no_tokens() {
     assert_eq!(first_column(&float(DType::Int64, Values::Float32(&[])).unwrap()), [[]]);
     let weights = float(DType::Float32, Values::Float64(&[0.5, f64::NAN])).unwrap();
     assert_eq!(first_column(&weights), [[Plain::Float(0.5), Plain::Float(f64::NAN)]]);
-    let cause = Cause::Misfit { value: Number::Float(1e39), position: 0, column: "float32" };
+    let cause = Cause::Misfit { value: Number::Float(1e39), position: Some(0), column: "float32" };
     assert_eq!(err(float(DType::Float32, Values::Float64(&[1e39]))), CollateError::at(0, "ids", cause));
 }
 

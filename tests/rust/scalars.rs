@@ -68,7 +68,7 @@ fn number_that_does_not_fit_is_an_error() {
         let numbers = [int(0, 0), [Some(Number::Int(0)), Some(number)]];
         array(Scalar { dtype, ..scalar(&[0, 1]) }, Order::Grouped, &numbers).unwrap_err()
     };
-    let misfit = |value, column| CollateError::at(1, "rejected", Cause::Misfit { value, position: 0, column });
+    let misfit = |value, column| CollateError::at(1, "rejected", Cause::Misfit { value, position: None, column });
     for (dtype, value) in [
         (DType::Int32, Number::Int(1 << 31)),
         (DType::Bool, Number::Int(2)),

@@ -13,7 +13,8 @@ bool attention masks made by comparing ids with the pad id, extra keys stacked. 
 - lists, tuples and arrays of ids work like tensors;
 - what it accepts by accident is an error that names the sample: labels shorter than ids (filled with
   -100), floating-point ids (cut to integers), keys that only later samples have (dropped), flags and
-  tiles that differ in number.
+  tiles that differ in number, images of different dtypes (promoted);
+- images of no tile at all count as no images.
 
 The masks are wrong wherever a real token has the pad id (InternVL's issue 908: pad id 0 is ``!`` in
 Qwen2's vocabulary), and equal the original's all the same; ``PreferenceCollator`` makes right ones.
@@ -26,7 +27,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dpo_collate.collator import Batch, PreferenceCollator
-from dpo_collate.layout import IMAGES, PAIR, Column, Layout, Length, Matrix
+from dpo_collate.layout import IMAGES, PAIR, Column, Layout, Length, Matrix, check_count, check_int64
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,6 +98,7 @@ def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: 
         >>> batch["chosen_attention_mask"]  # as the original: the real token 0 is masked
         tensor([[ True, False,  True]])
     """
+    check_int64("pad_id", pad_id)
     return _collator(DPO, pad_id)(features)
 
 
@@ -123,6 +125,10 @@ def concat_pad_data_collator(
         >>> concat_pad_data_collator([{"input_ids": [7, 5], "labels": [-100, 5]}], max_item_length=3)["labels"]
         tensor([[-100,    5, -100]])
     """
+    check_int64("pad_id", pad_id)
+    if max_item_length is not None:
+        check_count("max_item_length", max_item_length, 0)
+    features = list(features)
     batch = _collator(_fixed(max_item_length) if max_item_length else SFT, pad_id)(features)
     if any(features[0].get(key) is not None for key in ("label", "label_ids")):
         # The original makes `labels` of these, first of all, and then overwrites them by the labels.
@@ -130,12 +136,12 @@ def concat_pad_data_collator(
     return batch
 
 
-@lru_cache(maxsize=64, typed=True)
+@lru_cache(maxsize=64)
 def _fixed(width: int) -> Layout:
     length = Length(max_length=width, truncation_mode="error", min_length=width)
     return replace(SFT, matrices=tuple(replace(matrix, length=length) for matrix in SFT.matrices))
 
 
-@lru_cache(maxsize=64, typed=True)
+@lru_cache(maxsize=64)
 def _collator(layout: Layout, pad_id: int) -> PreferenceCollator:
     return PreferenceCollator(layout, pad_token_id=pad_id)

@@ -1,0 +1,211 @@
+"""Layouts of one's own: what the words of a table mean, in matrices that are written out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dpo_collate import PreferenceCollator
+from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
+
+IDS = Column("ids", pad="pad_token_id")
+ROW = Matrix((("chosen",),), (IDS,))
+
+
+def layout(**fields: Any) -> Layout:
+    return Layout(**{"name": "mine", "matrices": (ROW,), **fields})
+
+
+def batch_of(table: Layout, *samples: dict[str, Any], **options: Any) -> dict[str, Any]:
+    return PreferenceCollator(table, pad_token_id=9, return_tensors="np", **options)(samples)
+
+
+STACKED = Layout(
+    "stacked",
+    matrices=(
+        Matrix(
+            rows=(("prompt", "chosen"), ("prompt", "rejected")),
+            tokens="{}_ids",
+            columns=(
+                Column("input_ids", pad="pad_token_id"),
+                Column("attention_mask", of="ones"),
+                Column("completion_mask", of="ones", on=(1,)),
+            ),
+        ),
+    ),
+    scalars=(Scalar("ref_logps", ("ref_chosen_logps", "ref_rejected_logps")),),
+)
+"""What TRL's DPOTrainer takes."""
+
+PAIRS = (
+    {
+        "prompt_ids": [1, 2],
+        "chosen_ids": [3],
+        "rejected_ids": [4, 5],
+        "ref_chosen_logps": -1.0,
+        "ref_rejected_logps": -2.0,
+    },
+    {"prompt_ids": [6], "chosen_ids": [7, 8], "rejected_ids": [], "ref_chosen_logps": -3, "ref_rejected_logps": -4},
+)
+
+
+def test_both_sides_in_one_matrix() -> None:
+    batch = batch_of(STACKED, *PAIRS)
+    assert list(batch) == ["input_ids", "attention_mask", "completion_mask", "ref_logps"]
+    assert batch["input_ids"].tolist() == [
+        [1, 2, 3, 9],  # prompt + chosen 0, padded
+        [6, 7, 8, 9],  # prompt + chosen 1, padded
+        [1, 2, 4, 5],  # prompt + rejected 0
+        [6, 9, 9, 9],  # prompt + rejected 1, which is empty
+    ]
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 1], [1, 0, 0, 0]]
+    assert batch["completion_mask"].tolist() == [[0, 0, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1], [0, 0, 0, 0]]
+    assert batch["ref_logps"].tolist() == [-1.0, -3.0, -2.0, -4.0]
+    assert batch["ref_logps"].dtype == np.float32
+
+
+def test_interleaved() -> None:
+    batch = batch_of(replace(STACKED, order="interleaved"), *PAIRS, padding_side="left")
+    assert batch["input_ids"].tolist() == [
+        [9, 1, 2, 3],  # chosen 0
+        [1, 2, 4, 5],  # rejected 0
+        [9, 6, 7, 8],  # chosen 1
+        [9, 9, 9, 6],  # rejected 1
+    ]
+    assert batch["ref_logps"].tolist() == [-1.0, -2.0, -3.0, -4.0]
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept"),
+    [
+        # The window lies over the joined row: the prompt's end is cut off where the start is kept.
+        ("keep_start", [[1, 2, 3], [6, 7, 8]]),
+        ("keep_end", [[2, 3, 4], [6, 7, 8]]),
+    ],
+)
+def test_truncation_of_joined_rows(mode: str, kept: list[list[int]]) -> None:
+    table = replace(STACKED, scalars=(), matrices=(replace(STACKED.matrices[0], rows=(("prompt", "chosen"),)),))
+    samples = ({"prompt_ids": [1, 2], "chosen_ids": [3, 4]}, {"prompt_ids": [6], "chosen_ids": [7, 8]})
+    batch = batch_of(table, *samples, max_length=3, truncation_mode=mode)
+    assert batch["input_ids"].tolist() == kept
+
+
+def test_parallel_columns_of_other_dtypes() -> None:
+    table = layout(
+        matrices=(
+            Matrix(
+                rows=(("chosen",),),
+                columns=(
+                    IDS,
+                    Column("{}_weights", of="{}_weights", pad=-1.5, dtype="float32"),
+                    Column("{}_types", of="{}_types", pad=7, dtype="int32"),
+                    Column("{}_real", of="{}_real", pad=1, dtype="bool"),
+                    Column("{}_scored", of="{}_types", differs_from=3, dtype="bool"),
+                    Column("{}_exact", of="{}_exact", dtype="float64", optional=True),
+                ),
+                side="left",
+            ),
+        ),
+    )
+    first = {
+        "chosen_input_ids": [1, 2],
+        "chosen_weights": [0.1, 2],
+        "chosen_types": [3, 4],
+        "chosen_real": [True, False],
+    }
+    second = {"chosen_input_ids": [5], "chosen_weights": [np.inf], "chosen_types": [-1], "chosen_real": [0]}
+    batch = batch_of(table, first, second)
+    assert {key: str(array.dtype) for key, array in batch.items()} == {
+        "ids": "int64",
+        "chosen_weights": "float32",
+        "chosen_types": "int32",
+        "chosen_real": "bool",
+        "chosen_scored": "bool",
+        # chosen_exact: no sample has it
+    }
+    assert batch["chosen_weights"].tolist() == [[float(np.float32(0.1)), 2.0], [-1.5, np.inf]]
+    assert batch["chosen_types"].tolist() == [[3, 4], [7, -1]]
+    assert batch["chosen_real"].tolist() == [[True, False], [True, False]]
+    assert batch["chosen_scored"].tolist() == [[False, True], [False, True]]
+
+
+@pytest.mark.parametrize(("tokens", "width"), [(0, 2), (1, 2), (2, 2), (3, 5), (5, 5), (6, 11), (11, 11)])
+def test_width_is_the_least_bucket_that_is_large_enough(tokens: int, width: int) -> None:
+    table = layout(matrices=(replace(ROW, length=Length(buckets=(5, 11, 2))),))
+    assert batch_of(table, {"chosen_input_ids": [1] * tokens})["ids"].shape == (1, width)
+
+
+def test_a_row_longer_than_every_bucket() -> None:
+    table = layout(matrices=(replace(ROW, length=Length(buckets=(5, 2))),))
+    sentence = "sample 1: 'chosen_input_ids' needs a width of 6, more than the largest bucket 5"
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        batch_of(table, {"chosen_input_ids": [1]}, {"chosen_input_ids": [1] * 6})
+
+
+@pytest.mark.parametrize(
+    ("length", "width"),
+    [
+        (Length(), 5),
+        (Length(min_length=7), 7),
+        (Length(min_length=3), 5),
+        (Length(multiple_of=5), 5),
+        (Length(multiple_of=4, row_multiple_of=6), 12),
+        (Length(row_multiple_of=3), 6),
+        (Length(max_length=3, multiple_of=2), 4),
+        (Length(max_length=3, min_length=6), 6),
+    ],
+)
+def test_width(length: Length, width: int) -> None:
+    table = layout(matrices=(replace(ROW, length=length),))
+    assert batch_of(table, {"chosen_input_ids": [1] * 5})["ids"].shape == (1, width)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [([9, 9], "'chosen_input_ids' is all padding"), ([], "'chosen_input_ids' is all padding"), ([9, 3], None)],
+)
+def test_nonempty(ids: list[int], message: str | None) -> None:
+    table = layout(matrices=(replace(ROW, columns=(Column("ids", pad="pad_token_id", nonempty=True),)),))
+    if message is None:
+        assert batch_of(table, {"chosen_input_ids": ids})["ids"].tolist() == [ids]
+        return
+    with pytest.raises(ValueError, match=f"^sample 1: {message}: expected at least one value$"):
+        batch_of(table, {"chosen_input_ids": [1]}, {"chosen_input_ids": ids})
+
+
+def test_media_of_several_keys() -> None:
+    images = Media("images", ("chosen_image", "rejected_image"))
+    table = layout(media=(images,))
+    samples: list[dict[str, Any]] = [
+        {"chosen_input_ids": [1] * 3, "chosen_image": np.zeros((1, 2)), "rejected_image": np.ones((1, 2))},
+        {"chosen_input_ids": [1], "chosen_image": np.full((1, 2), 2.0), "rejected_image": None},
+    ]
+    assert batch_of(table, *samples)["images"].tolist() == [
+        [0.0, 0.0],  # chosen 0
+        [2.0, 2.0],  # chosen 1
+        [1.0, 1.0],  # rejected 0
+    ]
+    interleaved = batch_of(replace(table, order="interleaved"), *samples)
+    assert interleaved["images"].tolist() == [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]
+    # Messages name the sample and the key.
+    wrong = [samples[0], samples[1] | {"rejected_image": np.zeros((1, 3))}]
+    for order in ("grouped", "interleaved"):
+        with pytest.raises(ValueError, match="sample 1: 'rejected_image' has tiles of shape"):
+            batch_of(replace(table, order=order), *wrong)
+    one_cut: list[dict[str, Any]] = [samples[0], {"chosen_input_ids": [1]}]
+    with pytest.raises(ValueError, match="sample 0: truncation could cut image tokens"):
+        batch_of(table, *one_cut, max_length=2)
+    other_cut = [samples[0] | {"chosen_input_ids": [1]}, {"chosen_input_ids": [1, 2, 3]}]
+    assert batch_of(table, *other_cut, max_length=2)["ids"].tolist() == [[1, 9], [1, 2]]
+
+
+def test_scalar_defaults() -> None:
+    table = layout(
+        scalars=(Scalar("weight", ("weight",), default=0.5), Scalar("pair", ("a", "b"), "int64", default=-1))
+    )
+    batch = batch_of(table, {"chosen_input_ids": [1], "weight": 2, "b": 3}, {"chosen_input_ids": [1], "weight": None})
+    assert batch["weight"].tolist() == [2.0, 0.5]
+    assert batch["pair"].tolist() == [-1, -1, 3, -1]
