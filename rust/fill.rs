@@ -67,7 +67,16 @@ pub fn any_differs(values: Values<'_>, from: Number) -> bool {
 
 /// Writes the same value into all cells.
 pub fn repeat<T: Cell>(value: T, cells: &mut [MaybeUninit<T>]) {
-    for cell in cells {
+    // The first cells one by one, the others as copies of them: a loop of stores writes 16 bytes at a
+    // time on any x86-64, the C library's memcpy as many as the processor can.
+    let (first, others) = cells.split_at_mut(cells.len().min(REPEATED));
+    for cell in &mut *first {
         cell.write(value);
     }
+    for run in others.chunks_mut(REPEATED) {
+        run.copy_from_slice(&first[..run.len()]);
+    }
 }
+
+/// Cells that are written one by one before copying begins: 1 KiB, which stays in the first-level cache.
+const REPEATED: usize = 128;

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from compare import fingerprint, outcome
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
-from reference import reference_collate
+from kinds import row_kinds
+from reference import Number, reference_collate
 from strategies import IDS, TILE_DTYPES, domains, dressed, fewer, kinds_of, layouts, plain_samples
 
 ARRAY_DTYPES = [dtype for dtype in TILE_DTYPES if dtype != torch.bfloat16]
@@ -158,6 +159,29 @@ EVERYTHING = Layout(
     ),
     extra="stack",
 )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [],
+        [7],
+        [0, 1, 1, 0],
+        [1, 2, -100, 127],
+        [300, -(2**31), 2**31 - 1],
+        [2**53 + 1, -(2**63)],
+        [0.5, -1.5, 2.25],
+        [0.1, 1],
+    ],
+)
+@pytest.mark.parametrize("length", [1, 100])
+def test_every_kind_of_row_matches_a_list(values: list[Number], length: int) -> None:
+    column = Column("cells", dtype="float64" if any(isinstance(value, float) for value in values) else "int64")
+    collator = PreferenceCollator(Layout("cells", (Matrix((("",),), (column,)),)), pad_token_id=0)
+    kinds = row_kinds(values * length)
+    assert kinds.keys() > {"list", "tuple"}
+    for name, make in kinds.items():
+        assert collator([{"_input_ids": make()}])["cells"].tolist() == [values * length], name
 
 
 @given(st.data())

@@ -5,6 +5,10 @@
 //! ns an int where a call of `PyLong_AsLongLong` takes 2.6–3.1. The representation differs between
 //! versions and builds, so the reader is tried on known numbers when the module is imported, and
 //! given up for the C API's own if it errs (`check_layout`).
+//!
+//! Tried without gain: writing straight into the array instead of by runs on the stack (8–25 %
+//! slower), a separate loop for ints of one digit, unrolling, prefetching 64 items ahead (up to 30 %
+//! slower where the ints are in the cache, nothing where they are not).
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -110,6 +114,9 @@ impl Int {
     #[cfg(not(Py_3_12))]
     #[inline]
     fn one_digit(&self) -> Option<i64> {
+        if self.size == 1 {
+            return Some(i64::from(self.digit)); // nearly every token id; a branch that is always right
+        }
         ((-1..=1).contains(&self.size)).then(|| self.size as i64 * i64::from(self.digit))
     }
 
@@ -117,6 +124,9 @@ impl Int {
     #[cfg(Py_3_12)]
     #[inline]
     fn one_digit(&self) -> Option<i64> {
+        if self.tag == 1 << 3 {
+            return Some(i64::from(self.digit)); // nearly every token id; a branch that is always right
+        }
         let sign = 1 - (self.tag & 3).cast_signed() as i64;
         (self.tag < 2 << 3).then(|| sign * i64::from(self.digit))
     }
