@@ -122,7 +122,7 @@ def row_kinds(values: list[Number]) -> dict[str, Callable[[], Any]]:
         "tuple": lambda: tuple(values),
         "list subclass": lambda: TokenList(values),
         f"list of numpy {wide}": lambda: [np.dtype(wide).type(value) for value in values],
-        "list of torch scalars": lambda: [torch.tensor(value) for value in values],
+        "list of torch scalars": lambda: [torch.tensor(value, dtype=getattr(torch, wide)) for value in values],
         "mixed list": lambda: [value if at % 2 else np.dtype(wide).type(value) for at, value in enumerate(values)],
     }
     if integers:
@@ -161,6 +161,8 @@ def tile_kinds(tiles: torch.Tensor) -> dict[str, Callable[[], Any]]:
     }
     if tiles.dtype.is_floating_point:
         kinds["torch with gradient"] = lambda: tiles.clone().requires_grad_()
+    if len(tiles) > 0:
+        kinds["list of tensors"] = lambda: list(tiles.clone())
     if tiles.dtype == torch.bfloat16:
         return kinds
     plain = tiles.numpy()
@@ -171,6 +173,8 @@ def tile_kinds(tiles: torch.Tensor) -> dict[str, Callable[[], Any]]:
         plain.shape
     )
     kinds["numpy subclass"] = lambda: plain.copy().view(OwnArray)
+    if len(tiles) > 0:
+        kinds["tuple of arrays"] = lambda: tuple(np.array(tile) for tile in plain)
     if tiles.numel() > 0 and tiles.dtype in (torch.float32, torch.int64, torch.bool):
         kinds["nested lists"] = plain.tolist
     return kinds

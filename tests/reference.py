@@ -45,11 +45,23 @@ class Array:
         if hasattr(value, "dtype"):
             name = getattr(value.dtype, "name", None) or str(value.dtype).removeprefix("torch.")
             return cls(name, tuple(value.shape), value.tolist())
+        if isinstance(value, list | tuple) and value and all(hasattr(item, "dtype") for item in value):
+            return cls.stack(value)
         kinds = {type(number) for number in _leaves(value)}
         if not isinstance(value, list | tuple) or not kinds <= {bool, int, float}:
             raise TypeError(f"{value!r} is no array of numbers")
         dtype = "float32" if float in kinds or not kinds else "int64" if int in kinds else "bool"
         return cls(dtype, _shape(value), _cells(value, dtype))
+
+    @classmethod
+    def stack(cls, values: Sequence[Any]) -> Array:
+        """Tensors (or arrays) of one shape and dtype, along a new first dimension."""
+        if not all(type(value) is type(values[0]) for value in values):
+            raise TypeError("values of different kinds cannot be stacked")
+        arrays = [cls.of(value) for value in values]
+        if len({array.shape for array in arrays}) > 1:
+            raise ValueError("values of different shapes cannot be stacked")
+        return cls(arrays[0].dtype, (len(arrays), *arrays[0].shape), [array.values for array in arrays])
 
 
 Batch: TypeAlias = dict[Any, Array | list[Any]]
@@ -255,14 +267,7 @@ class _Reference:
             return {key: values}
         if values[0] is None or isinstance(values[0], str):
             return {}
-        if not hasattr(values[0], "dtype"):
-            return {key: Array.of(values)}
-        if not all(type(value) is type(values[0]) for value in values):
-            raise TypeError("values of different kinds cannot be stacked")
-        arrays = [Array.of(value) for value in values]
-        if len({array.shape for array in arrays}) > 1:
-            raise ValueError("values of different shapes cannot be stacked")
-        return {key: Array(arrays[0].dtype, (len(arrays), *arrays[0].shape), [array.values for array in arrays])}
+        return {key: Array.stack(values) if hasattr(values[0], "dtype") else Array.of(values)}
 
 
 class _Row:

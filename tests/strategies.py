@@ -99,7 +99,9 @@ def _pads(dtype: str, ids: dict[str, int]) -> list[Any]:
 def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int]) -> Column:
     of = draw(st.sampled_from(["tokens", "tokens", "ones", "{}_labels", "{}_labels", "{}_mask"]))
     differs_from: Any = draw(st.sampled_from([None, None, None, 0, 1, -100, *ids]))
-    default: Any = draw(st.sampled_from([None, None, "ones"])) if "{}" in of else None
+    optional, default = False, None  # type: bool, Any
+    if "{}" in of:
+        optional, default = draw(st.sampled_from([(False, None), (False, None), (True, None), (False, "ones")]))
     shows_all = of == "tokens" and differs_from is None
     dtype = draw(st.sampled_from([dtype for dtype in DTYPES if dtype != "bool" or not shows_all]))
     on = draw(st.sampled_from([None, None, None, None, (), (0,), (segments - 1,), tuple(range(segments))]))
@@ -112,7 +114,7 @@ def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int]) -> C
         ones = of == "ones" or default == "ones"
         pad = 0 if ones or differs_from is not None else pad
         differs_from = None if ones else differs_from
-    return Column(name, of, pad, dtype, on, differs_from, draw(st.booleans()), default, nonempty)
+    return Column(name, of, pad, dtype, on, differs_from, optional, default, nonempty)
 
 
 @st.composite

@@ -38,6 +38,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"pad_to_multiple_of": 0}, ValueError, "pad_to_multiple_of=0: expected 1 or more"),
     ({"pad_to_multiple_of": 8.0}, TypeError, "pad_to_multiple_of=8.0: expected an integer"),
     ({"max_length": 0}, ValueError, "max_length=0: expected 1 or more"),
+    ({"max_length": 2**62}, ValueError, f"max_length={2**62}: expected less than 2**62"),
     ({"max_length": "512"}, TypeError, "max_length='512': expected an integer"),
     (
         {"truncation_mode": "keep"},

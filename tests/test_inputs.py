@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 Make: TypeAlias = "Callable[[list[int]], Any]"
 
-# The core reads what does not lie side by side in runs of 256.
-LENGTHS = (1, 0, 255, 256, 257, 600)
+# The core reads what does not lie side by side in runs of 128 (and once did in runs of 256).
+LENGTHS = (1, 0, 127, 128, 129, 255, 256, 257, 600)
 INT_DTYPES = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 PAD, LABEL_PAD = 77, -100
 INT64 = np.iinfo(np.int64)
@@ -228,7 +228,7 @@ NEAR = [sign * (1 << bits) + step for bits in BITS for sign in (1, -1) for step 
 SIZES = [0, -5, -6, 256, 257, *NEAR, INT64.max, INT64.max - 1, INT64.min, INT64.min + 1]
 
 
-@pytest.mark.parametrize("length", [1, 255, 256, 257, 300, 513])
+@pytest.mark.parametrize("length", [1, 127, 128, 129, 256, 257, 513])
 @pytest.mark.parametrize("way", ["list", "tuple", "list subclass", "int64 scalars"])
 def test_integers_of_every_size(way: str, length: int) -> None:
     for turn in range(0, len(SIZES), 5):

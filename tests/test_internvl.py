@@ -305,7 +305,7 @@ def test_single_responses_match_original(
     parallel = {"position_ids": torch.int64, "loss_weight": torch.float32}
     names = data.draw(st.lists(st.sampled_from(sorted(parallel)), unique=True))
     samples = data.draw(features([""], **{name: parallel[name] for name in names}))
-    labels = data.draw(
+    labels: dict[str, Any] = data.draw(
         st.sampled_from([{}, {"label": 1}, {"label": torch.tensor(0.5)}, {"label": None, "label_ids": [1]}])
     )
     samples = [labels | sample if data.draw(st.booleans()) else sample | labels for sample in samples]

@@ -238,3 +238,66 @@ def test_extra_lists_of_lists_are_stacked() -> None:
     collator = PreferenceCollator(pad_token_id=0, extra_keys="stack", return_tensors="np")
     batch = collator([{**PAIR, "extra": [0.5, 1.5]}, {**PAIR, "extra": (2.5, 3.5)}])
     assert (batch["extra"].dtype, batch["extra"].tolist()) == (np.float32, [[0.5, 1.5], [2.5, 3.5]])
+
+
+class Stumbling:
+    """An iterator that fails once, and then goes on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __iter__(self) -> Stumbling:
+        return self
+
+    def __next__(self) -> dict[str, Any]:
+        self.count += 1
+        if self.count == 2:
+            raise TypeError("the second sample is broken")
+        if self.count > 4:
+            raise StopIteration
+        return PAIR
+
+
+def test_a_type_error_of_an_iterator_comes_through() -> None:
+    # The batch has two samples: the first and the second are gone without a word.
+    with pytest.raises(TypeError, match="the second sample is broken"):
+        PreferenceCollator(pad_token_id=0)(Stumbling())  # type: ignore[arg-type]
+
+
+def test_a_type_error_of_a_generator_comes_through() -> None:
+    # ValueError: the batch is empty: expected at least one sample
+    def samples() -> Iterator[dict[str, Any]]:
+        yield PAIR
+        raise TypeError("the second sample is broken")
+
+    with pytest.raises(TypeError, match="the second sample is broken"):
+        PreferenceCollator(pad_token_id=0)(samples())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("values", [(2**63, 1), (2**63, 2**63), ([2**63], [-1])])
+def test_stacked_integers_beyond_int64(values: tuple[Any, ...]) -> None:
+    # As tensors: ValueError. As arrays: float32 (9.22e18, 1.0), or uint64.
+    collator = PreferenceCollator(pad_token_id=0, extra_keys="stack", return_tensors="np")
+    with pytest.raises(ValueError, match="'extra' of 2 samples cannot be stacked"):
+        collator([{**PAIR, "extra": value} for value in values])
+
+
+@pytest.mark.parametrize("tiles", [[[2**63]], [[2**63], [-1]]])
+def test_tiles_of_integers_beyond_int64(tiles: list[Any]) -> None:
+    # TypeError of torch without a place; float32
+    sample = {**PAIR, "pixel_values": tiles, "image_flags": torch.ones(len(tiles))}
+    with pytest.raises((TypeError, OverflowError), match=r"^sample 0: 'pixel_values'"):
+        PreferenceCollator(pad_token_id=0)([sample])
+
+
+def test_dtype_that_numpy_has_twice() -> None:
+    # TypeError: can't convert np.ndarray of type numpy.ulonglong
+    sample = {**PAIR, "pixel_values": np.ones((1, 2), np.ulonglong), "image_flags": torch.ones(1)}
+    assert PreferenceCollator(pad_token_id=0)([sample])["pixel_values"].dtype == torch.uint64
+
+
+@pytest.mark.filterwarnings("error")
+def test_floats_beyond_float32_do_not_warn() -> None:
+    # RuntimeWarning: overflow encountered in cast. As tensors there is no warning (nor an error: inf, as in torch).
+    collator = PreferenceCollator(pad_token_id=0, extra_keys="stack", return_tensors="np")
+    assert collator([{**PAIR, "extra": 1e300}])["extra"].tolist() == [float("inf")]

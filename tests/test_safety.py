@@ -271,12 +271,19 @@ def test_exceptions_of_user_code_come_through(what: str) -> None:
 
 
 @pytest.mark.parametrize("exception", [StopIteration, TypeError, OverflowError, ValueError, KeyError, MemoryError])
-def test_exceptions_of_elements_come_through(exception: type[Exception]) -> None:
+def test_exceptions_of_elements_and_samples_come_through(exception: type[Exception]) -> None:
     def raising() -> None:
         raise exception("the user's")
 
+    def samples() -> Iterator[Any]:
+        yield pair()
+        raising()
+
     with pytest.raises(exception, match="the user's"):
         COLLATOR([pair(chosen_input_ids=[*CHOSEN[1:], Index(raising)])])
+    if exception is not StopIteration:
+        with pytest.raises(exception, match="the user's"):
+            COLLATOR(samples())  # type: ignore[arg-type]
 
 
 class Lying(collections.UserDict[str, Any]):

@@ -238,9 +238,10 @@ def _listed(samples: Any) -> Any:
     if isinstance(samples, Mapping | str | bytes):
         return samples  # the core refuses it
     try:
-        return list(samples)
+        iterator = iter(samples)
     except TypeError:
         return samples
+    return list(iterator)
 
 
 def _resolved(collator: PreferenceCollator) -> Layout:

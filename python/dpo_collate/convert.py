@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy.typing as npt
     import torch
 
@@ -81,6 +83,30 @@ def number(value: Any, place: str) -> int | float:
         if hasattr(value, kind):
             return read(value)
     raise TypeError(f"{place} is {_described(value)}, expected a number")
+
+
+def array_of_numbers(value: Any) -> npt.NDArray[Any]:
+    """Python's numbers, in nested lists or not, as torch has them: bool, int64 or float32.
+
+    Raises:
+        OverflowError: An integer is beyond 64 bits.
+        TypeError, ValueError: They are no numbers, or make no array.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind in "uf" and any(
+        isinstance(item, int) and not -(1 << 63) <= item < 1 << 63 for item in _flat(value)
+    ):
+        raise OverflowError("an integer does not fit int64")
+    with np.errstate(over="ignore"):  # infinite, as in torch
+        return array.astype({"i": np.int64, "f": np.float32}.get(array.dtype.kind, array.dtype), copy=False)
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _flat(item)
+    else:
+        yield value
 
 
 def is_tensor(value: object) -> bool:

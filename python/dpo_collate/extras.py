@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from .convert import dense, is_tensor, to_array
+from .convert import array_of_numbers, dense, is_tensor, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,16 +77,14 @@ def _stack_tensors(values: list[Any]) -> Any:
 def _stack_arrays(key: str, values: list[Any]) -> Any:
     if is_tensor(values[0]):
         values = [to_array(value, f"sample {index}: '{key}'") for index, value in enumerate(values)]
-    stacked = np.stack(values)
+    stacked = array_of_numbers(values) if all(map(_is_python, values)) else np.stack(values)
     if stacked.dtype.kind not in "iubfc":
         raise TypeError(f"they make an array of dtype {stacked.dtype}")
-    # As in torch, Python's floats are float32; NumPy's own are what they are.
-    of_python = stacked.dtype == np.float64 and all(_is_python(value) for value in values)
-    return stacked.astype(np.float32) if of_python else stacked
+    return stacked
 
 
 def _is_python(value: Any) -> bool:
     """Whether numbers are Python's, in lists or not."""
     if isinstance(value, list | tuple):
-        return all(_is_python(entry) for entry in value)
+        return all(map(_is_python, value))
     return not isinstance(value, np.ndarray | np.generic)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from . import _core
-from .convert import dense, is_tensor, to_array
+from .convert import array_of_numbers, dense, is_tensor, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -137,7 +137,7 @@ def _counted(value: Any, place: str) -> Any:
 
 
 def _of_list(value: Sequence[Any], place: str) -> Any:
-    """A list of tiles as one tensor or array, dtype as it is; of numbers as torch has them: int64 or float32."""
+    """A list of tiles as one tensor or array, dtype as it is; of numbers as torch has them."""
     try:
         if value and all(is_tensor(tile) for tile in value):
             import torch  # noqa: PLC0415 - there are tensors, so it is there
@@ -145,11 +145,10 @@ def _of_list(value: Sequence[Any], place: str) -> Any:
             return torch.stack([dense(tile, place) for tile in value])
         if value and all(isinstance(tile, np.ndarray) for tile in value):
             return np.stack(value)
-        array = np.asarray(value)
-        return array.astype({"i": np.int64, "f": np.float32}.get(array.dtype.kind, array.dtype), copy=False)
+        return array_of_numbers(value)
     except RuntimeError as error:
         raise ValueError(f"{place} is a {type(value).__name__} of tiles that cannot be stacked: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         if str(error).startswith(place):
             raise
         raise TypeError(f"{place} is a {type(value).__name__} that is no array: {error}") from error
@@ -238,5 +237,7 @@ def _concatenate(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> A
     if entries[0].kind[1] == "bfloat16":
         raise TypeError(f"{entries[0].place} has dtype bfloat16, which NumPy does not have: use return_tensors='pt'")
     arrays = [to_array(entry.tiles, entry.place) if is_tensor(entry.tiles) else entry.tiles for entry in entries]
-    out = memory.view(arrays[0].dtype.newbyteorder("=")).reshape(shape)
+    # By its name: NumPy has several dtypes of one size (ulonglong), of which torch knows one.
+    dtype = np.dtype(arrays[0].dtype.newbyteorder("=").str)
+    out = memory.view(dtype).reshape(shape)
     return np.concatenate(arrays, out=out)
