@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_collate import PreferenceCollator
+from dpo_collate import PreferenceCollator, convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,6 +109,7 @@ def test_reference_counts(what: str) -> None:
         np.dtype(np.uint8),
         np.ndarray,
     ]
+    objects += [convert.row, convert.number]
     objects += [torch.Tensor, torch.int64, "chosen_input_ids", collator, collator._core, type(collator._core)]
     objects += [object, dict, list, KeyError, TypeError, ValueError, OverflowError, MemoryError, *everything(samples)]
     gc.collect()

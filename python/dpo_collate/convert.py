@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import reprlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -122,33 +122,36 @@ def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
         TypeError: It is nested or sparse, or has no values (a fake or functional tensor).
         ValueError: It lies on another device, or its storage was resized below its shape.
     """
+    torch = sys.modules["torch"]
+    # In the order of what a training batch is made of: this runs for every image of it.
+    if type(tensor) is not torch.Tensor and type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        _refuse(tensor, place)  # fake and distributed tensors: what is behind them is Python's business
+    if tensor.layout is not torch.strided or tensor.is_nested or not tensor.is_cpu or tensor.is_quantized:
+        _refuse(tensor, place)
+    if torch._is_functional_tensor(tensor):  # noqa: SLF001 - there is no public name
+        _refuse(tensor, place)  # `numpy()` of it is an array of anything
+    cells = tensor.numel()
+    if cells:
+        if not tensor.is_contiguous():
+            cells = 1 + sum((size - 1) * step for size, step in zip(tensor.shape, tensor.stride(), strict=True))
+        if (tensor.storage_offset() + cells) * tensor.itemsize > tensor.untyped_storage().nbytes():
+            # torch itself reads beyond the end then.
+            raise ValueError(f"{place} is a tensor whose storage is smaller than its shape")
+    return tensor.detach() if tensor.requires_grad else tensor
+
+
+def _refuse(tensor: torch.Tensor, place: str) -> NoReturn:
+    torch = sys.modules["torch"]
     if tensor.is_nested:
         raise TypeError(f"{place} is a nested tensor, expected a dense one")
-    if str(tensor.layout) != "torch.strided":
+    if tensor.layout is not torch.strided:
         kind = str(tensor.layout).removeprefix("torch.")
         raise TypeError(f"{place} is a tensor of layout {kind}, expected a dense one")
-    if tensor.device.type != "cpu":
+    if not tensor.is_cpu:
         raise ValueError(f"{place} is on device {tensor.device}, expected cpu: collate first, then move the batch")
     if tensor.is_quantized:
         raise TypeError(f"{place} is a quantized tensor, expected plain values")
-    if not _has_values(tensor):
-        raise TypeError(f"{place} is {_described(tensor)} of dtype {tensor.dtype}, expected plain values")
-    extent = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True)) + 1
-    needed = (tensor.storage_offset() + extent) * tensor.itemsize
-    if tensor.numel() and needed > tensor.untyped_storage().nbytes():  # torch reads beyond the end then
-        raise ValueError(f"{place} is a tensor whose storage is smaller than its shape")
-    return tensor.detach()
-
-
-def _has_values(tensor: torch.Tensor) -> bool:
-    """Whether there is memory behind it.
-
-    There is none of its own behind what dispatches through Python (fake tensors, distributed ones),
-    nor behind a functional tensor, of which ``numpy()`` makes an array of anything.
-    """
-    torch = sys.modules["torch"]
-    dispatched = type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__
-    return not dispatched and not torch._is_functional_tensor(tensor)  # noqa: SLF001 - there is no public name
+    raise TypeError(f"{place} is {_described(tensor)} of dtype {tensor.dtype}, expected plain values")
 
 
 def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:

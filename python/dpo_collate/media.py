@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -26,22 +25,23 @@ _ALIGNMENT = 64
 """Arrays begin on cache lines, as the core's do."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """The tiles of one key of one sample: a tensor or an array of at least one tile."""
 
     sample: int
     key: str
     tiles: Any
+    number: int
+    """Number of tiles. (``len`` of a tensor is Python code, and slow.)"""
     place: str
     """How messages begin."""
 
-    @property
-    def kind(self) -> tuple[tuple[int, ...], str]:
-        """Shape of a tile, and dtype: what all entries of a medium share."""
-        dtype = self.tiles.dtype
-        name = dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
-        return tuple(self.tiles.shape[1:]), name
+
+def _kind(tiles: Any) -> tuple[Any, str]:
+    """Shape of a tile, and dtype: what all entries of a medium share."""
+    dtype = tiles.dtype
+    name = dtype.name if isinstance(dtype, np.dtype) else str(dtype).removeprefix("torch.")
+    return tiles.shape[1:], name
 
 
 def combine(  # noqa: PLR0913 - all but two by keyword
@@ -102,17 +102,17 @@ def _entries(medium: Media, values: Sequence[Any], layout: Layout, samples: int)
         if value is not None:
             key = medium.keys[part]
             place = f"sample {sample}: '{key}'"
-            entry = Entry(sample, key, _tiles(value, place), place)
-            if len(entry.tiles):
-                found.append(entry)
+            tiles = _tiles(value, place)
+            if number := tiles.shape[0]:
+                found.append(Entry(sample, key, tiles, number, place))
     if not found and not medium.optional:
         raise KeyError(f"sample 0: no '{medium.keys[0]}', and no other sample of the batch has it")
-    for entry in found:
-        if entry.kind != found[0].kind:
-            first = found[0]
+    kinds = [_kind(entry.tiles) for entry in found]
+    for entry, (shape, dtype) in zip(found, kinds, strict=True):
+        if (shape, dtype) != kinds[0]:
             raise ValueError(
-                f"{entry.place} has tiles of shape {list(entry.kind[0])} and dtype {entry.kind[1]}, but those of "
-                f"sample {first.sample} have {list(first.kind[0])} and {first.kind[1]}"
+                f"{entry.place} has tiles of shape {list(shape)} and dtype {dtype}, but those of "
+                f"sample {found[0].sample} have {list(kinds[0][0])} and {kinds[0][1]}"
             )
     return found
 
@@ -165,13 +165,12 @@ def _check_flags(flags: Media, found: Mapping[str, list[Entry]], layout: Layout)
         sample, part = at
         for has, lacks, key in ((tiles, flagged, flags.keys[part]), (flagged, tiles, tiles_medium.keys[part])):
             if at in has and at not in lacks:
-                raise KeyError(f"sample {sample}: no '{key}', but '{has[at].key}' has {len(has[at].tiles)} tiles")
+                raise KeyError(f"sample {sample}: no '{key}', but '{has[at].key}' has {has[at].number} tiles")
         if flagged[at].tiles.ndim != 1:
             raise ValueError(f"{flagged[at].place} has shape {list(flagged[at].tiles.shape)}, expected one dimension")
-        if len(tiles[at].tiles) != len(flagged[at].tiles):
+        if tiles[at].number != flagged[at].number:
             raise ValueError(
-                f"{flagged[at].place} has {len(flagged[at].tiles)} flags, but '{tiles[at].key}' has "
-                f"{len(tiles[at].tiles)} tiles"
+                f"{flagged[at].place} has {flagged[at].number} flags, but '{tiles[at].key}' has {tiles[at].number} tiles"
             )
 
 
@@ -190,7 +189,7 @@ def _samples_with_images(layout: Layout, found: Mapping[str, list[Entry]]) -> se
 def _blank(medium: Media, shape: tuple[int, ...]) -> Entry:
     """One tile of zeros: float32, or int64 for flags."""
     dtype = np.float32 if medium.flags_of is None else np.int64
-    return Entry(0, medium.keys[0], np.zeros((1, *shape), dtype), f"the blank tile of '{medium.name}'")
+    return Entry(0, medium.keys[0], np.zeros((1, *shape), dtype), 1, f"the blank tile of '{medium.name}'")
 
 
 def _check_bytes(found: Mapping[str, list[Entry]], token_bytes: int, limit: int) -> None:
@@ -216,7 +215,7 @@ def _concatenate_all(found: Mapping[str, list[Entry]], return_tensors: Literal["
     join = _cat if return_tensors == "pt" else _concatenate
     batch: dict[str, Any] = {}
     for name, entries in found.items():
-        shape = (sum(len(entry.tiles) for entry in entries), *entries[0].tiles.shape[1:])
+        shape = (sum(entry.number for entry in entries), *entries[0].tiles.shape[1:])
         size = math.prod(shape) * entries[0].tiles.itemsize
         batch[name] = join(block[offsets[name] : offsets[name] + size], entries, shape)
     return batch
@@ -234,7 +233,7 @@ def _cat(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:
 
 
 def _concatenate(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:
-    if entries[0].kind[1] == "bfloat16":
+    if _kind(entries[0].tiles)[1] == "bfloat16":
         raise TypeError(f"{entries[0].place} has dtype bfloat16, which NumPy does not have: use return_tensors='pt'")
     arrays = [to_array(entry.tiles, entry.place) if is_tensor(entry.tiles) else entry.tiles for entry in entries]
     # By its name: NumPy has several dtypes of one size (ulonglong), of which torch knows one.
