@@ -167,10 +167,12 @@ def _check_flags(flags: Media, found: Mapping[str, list[Entry]], layout: Layout)
             if at in has and at not in lacks:
                 raise KeyError(f"sample {sample}: no '{key}', but '{has[at].key}' has {has[at].number} tiles")
         if flagged[at].tiles.ndim != 1:
-            raise ValueError(f"{flagged[at].place} has shape {list(flagged[at].tiles.shape)}, expected one dimension")
+            shape = list(flagged[at].tiles.shape)
+            raise ValueError(f"{flagged[at].place} has shape {shape}, expected one dimension")
         if tiles[at].number != flagged[at].number:
             raise ValueError(
-                f"{flagged[at].place} has {flagged[at].number} flags, but '{tiles[at].key}' has {tiles[at].number} tiles"
+                f"{flagged[at].place} has {flagged[at].number} flags, but '{tiles[at].key}' has "
+                f"{tiles[at].number} tiles"
             )
 
 
