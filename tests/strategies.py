@@ -189,12 +189,32 @@ def domains(layout: Layout) -> dict[str, str]:
     return found
 
 
+DOUBLY_ROUNDED = 2**60 + 2**36 + 1
+"""As float32 it is 2**60 + 2**37; by way of float64 it would be 2**60."""
+
+
 def values(dtype: str, special: Sequence[int]) -> st.SearchStrategy[Number]:
     """Numbers that a column of that type may show: small ones, the special ones, and the edges."""
     if dtype.startswith("float"):
         return st.one_of(st.sampled_from([0.0, -0.0, 1.0, -1.5]), st.floats(width=32), st.integers(-(2**63), 2**63 - 1))
     least, greatest = RANGES[dtype]
-    edges = [*special, -100, 0, 1, 127, 255, 2**15, 2**30 - 1, 2**30, 2**31 - 1, 2**31, 2**53 + 1, least, greatest]
+    edges = [
+        *special,
+        -100,
+        0,
+        1,
+        127,
+        255,
+        2**15,
+        2**30 - 1,
+        2**30,
+        2**31 - 1,
+        2**31,
+        2**53 + 1,
+        DOUBLY_ROUNDED,
+        least,
+        greatest,
+    ]
     fitting = [edge for edge in edges if least <= edge <= greatest]
     return st.one_of(
         st.sampled_from(fitting),

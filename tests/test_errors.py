@@ -167,6 +167,12 @@ ROWS: list[Wrong] = [
     ("NumPy number", lambda: np.int64(5), TypeError, f"is 5, {WANTED}"),
     ("dict", lambda: {"a": 1}, TypeError, f"is {{'a': 1}}, {WANTED}"),
     ("set", lambda: {1, 2, 3}, TypeError, f"is a set, {WANTED}"),
+    (
+        "registered dtype",
+        lambda: np.array(["a", "b", "c"], np.dtypes.StringDType()),
+        TypeError,
+        "has dtype StringDType(), expected integers",
+    ),
     ("bytes", lambda: b"abc", TypeError, f"is b'abc', {WANTED}"),
     ("range", lambda: range(3), TypeError, f"is a range, {WANTED}"),
     ("masked array", lambda: np.ma.array([1, 2, 3]), TypeError, MASKED + WANTED),

@@ -153,6 +153,8 @@ def test_truncation_of_a_sample_with_images() -> None:
     with pytest.raises(ValueError, match="truncation could cut image tokens") as caught:
         batch_of(samples, max_length=3)
     assert caught.value.args == (sentence,)
+    with pytest.raises(ValueError, match="sample 1: truncation could cut image tokens"):
+        batch_of(samples, max_length=3, truncation_mode="keep_end")
     # A tile with flag 0 is no image, and a sample that fits is not truncated.
     assert batch_of([PAIRS[0] | IMAGE, PAIRS[1] | NO_IMAGE], max_length=3)["rejected_input_ids"] == [
         [8, 9, 0],

@@ -132,6 +132,15 @@ def test_parallel_columns_of_other_dtypes() -> None:
     assert batch["chosen_scored"].tolist() == [[False, True], [False, True]]
 
 
+def test_integers_are_rounded_once() -> None:
+    column = Column("weights", of="{}_weights", dtype="float32")
+    table = layout(matrices=(replace(ROW, columns=(column,)),))
+    for number, rounded in ((2**24 + 1, 2**24), (2**24 + 3, 2**24 + 4), (2**60 + 2**36 + 1, 2**60 + 2**37)):
+        sample = {"chosen_input_ids": [1], "chosen_weights": [number]}
+        # By way of float64 the last would be rounded twice, to 2**60.
+        assert batch_of(table, sample)["weights"].tolist() == [[float(rounded)]]
+
+
 @pytest.mark.parametrize(("tokens", "width"), [(0, 2), (1, 2), (2, 2), (3, 5), (5, 5), (6, 11), (11, 11)])
 def test_width_is_the_least_bucket_that_is_large_enough(tokens: int, width: int) -> None:
     table = layout(matrices=(replace(ROW, length=Length(buckets=(5, 11, 2))),))
