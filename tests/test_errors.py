@@ -131,18 +131,18 @@ SAMPLES: list[Wrong] = [
     ),
     (
         "larger than the address space",
-        lambda: [pair(), pair(chosen_input_ids=np.broadcast_to(np.int8(1), (2**62,)))],
+        lambda: [pair(), pair(**dict.fromkeys(pair(), np.broadcast_to(np.int8(1), (2**62,))))],
         MemoryError,
         f"sample 1: 'chosen_input_ids', {WIDE} {2**62}, makes a batch larger than the address space",
     ),
     (
-        "expanded beyond the address space",
+        "labels expanded beyond the address space",
         lambda: [pair(chosen_labels=torch.ones(1, dtype=torch.int8).expand(2**62))],
         ValueError,
         "sample 0: 'chosen_labels' has 4611686018427387904 tokens, but 'chosen_input_ids' has 3",
     ),
     (
-        "expanded beyond any memory",
+        "larger than any memory",
         lambda: [pair(**dict.fromkeys(pair(), torch.ones(1, dtype=torch.int8).expand(2**57)))],
         MemoryError,
         f"cannot allocate {6 * 2**60} bytes for the batch",
@@ -369,10 +369,11 @@ def test_options(options: dict[str, Any], make: Make, exception: type[Exception]
     check(PreferenceCollator(pad_token_id=0, **options), make(), exception, sentence)
 
 
-def test_width_beyond_the_address_space() -> None:
+@pytest.mark.parametrize("width", [2**60, 2**61])
+def test_width_beyond_the_address_space(width: int) -> None:
     with pytest.raises(MemoryError) as caught:
-        PreferenceCollator(pad_token_id=0)([pair()], min_length=2**61)
-    said = f"sample 0: 'chosen_input_ids', {WIDE} {2**61}, makes a batch larger than the address space"
+        PreferenceCollator(pad_token_id=0)([pair()], min_length=width)
+    said = f"sample 0: 'chosen_input_ids', {WIDE} {width}, makes a batch larger than the address space"
     assert caught.value.args == (said,)
 
 

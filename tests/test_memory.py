@@ -24,6 +24,7 @@ MIB = 2**20
 NUMPY = PreferenceCollator(pad_token_id=0, return_tensors="np")
 TORCH = PreferenceCollator(pad_token_id=0)
 STACK = PreferenceCollator(pad_token_id=0, extra_keys="stack")
+MASKLESS = PreferenceCollator(pad_token_id=0, attention_mask=None)
 SHORT = PreferenceCollator(pad_token_id=0, max_length=3)
 SMALL = PreferenceCollator(pad_token_id=0, max_batch_bytes=10**6)
 
@@ -55,6 +56,7 @@ GOOD: dict[str, tuple[PreferenceCollator, list[Any]]] = {
     "image arrays": (NUMPY, [pair(**IMAGES), pair()]),
     "stacked": (STACK, [pair(z=1.5, name="x"), pair(z=2, name=None)]),
     "dropped": (TORCH, [pair(z=1.5, chosen_attention_mask=None), pair(a=object())]),
+    "ignored": (MASKLESS, [pair(chosen_attention_mask=torch.ones(40)), pair(rejected_attention_mask=None)]),
 }
 BAD: dict[str, tuple[PreferenceCollator, list[Any]]] = {
     "no sample": (TORCH, []),
@@ -97,7 +99,7 @@ def everything(value: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("what", [*GOOD, *(f"bad: {what}" for what in BAD)])
-def test_reference_counts(what: str) -> None:
+def test_no_reference_is_gained_or_lost(what: str) -> None:
     collator, samples = BAD[what.removeprefix("bad: ")] if what.startswith("bad") else GOOD[what]
     collate(collator, samples)  # what is made once is made now
     objects: list[Any] = [
@@ -112,6 +114,7 @@ def test_reference_counts(what: str) -> None:
     objects += [convert.row, convert.number]
     objects += [torch.Tensor, torch.int64, "chosen_input_ids", collator, collator._core, type(collator._core)]
     objects += [object, dict, list, KeyError, TypeError, ValueError, OverflowError, MemoryError, *everything(samples)]
+    held = [id(value) for value in everything(samples)]
     gc.collect()
     before = [sys.getrefcount(value) for value in objects]
     for _ in range(1000):
@@ -122,6 +125,7 @@ def test_reference_counts(what: str) -> None:
         (type(value), now - then) for value, then, now in zip(objects, before, after, strict=True) if now - then > 500
     ]
     assert not leaked
+    assert [id(value) for value in everything(samples)] == held
 
 
 def resident() -> int:

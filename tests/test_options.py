@@ -230,6 +230,26 @@ def test_extra_keys() -> None:
     assert caught.value.args[0].startswith("sample 0: unknown key 'id': extra_keys=\"error\" allows none (the keys of ")
 
 
+@pytest.mark.parametrize("return_tensors", ["pt", "np"])
+@pytest.mark.parametrize(
+    ("values", "stacked", "dtype"),
+    [
+        ((7, 8), [7, 8], "int64"),
+        ((0.5, 2), [0.5, 2.0], "float32"),
+        (([1, 2], [3, 4]), [[1, 2], [3, 4]], "int64"),
+        ((np.array([1, 2], np.int16), np.array([3, 4], np.int16)), [[1, 2], [3, 4]], "int16"),
+        ((torch.tensor([True]), torch.tensor([False])), [[True], [False]], "bool"),
+        ((torch.tensor(0.5, dtype=torch.float16),) * 2, [0.5, 0.5], "float16"),
+    ],
+    ids=["ints", "numbers", "lists", "arrays", "tensors", "scalar tensors"],
+)
+def test_stacked_extra_keys(values: tuple[Any, ...], stacked: list[Any], dtype: str, return_tensors: str) -> None:
+    collator = PreferenceCollator(pad_token_id=0, extra_keys="stack", return_tensors=return_tensors)
+    made = collator([sample | {"id": value} for sample, value in zip(PAIRS, values, strict=True)])["id"]
+    assert type(made) is (torch.Tensor if return_tensors == "pt" else np.ndarray)
+    assert (str(made.dtype).removeprefix("torch."), made.tolist()) == (dtype, stacked)
+
+
 @pytest.mark.parametrize("extra_keys", ["list", "stack"])
 def test_extra_keys_of_some_samples(extra_keys: str) -> None:
     for samples, sentence in (
