@@ -67,16 +67,23 @@ pub fn any_differs(values: Values<'_>, from: Number) -> bool {
 
 /// Writes the same value into all cells.
 pub fn repeat<T: Cell>(value: T, cells: &mut [MaybeUninit<T>]) {
-    // The first cells one by one, the others as copies of them: a loop of stores writes 16 bytes at a
-    // time on any x86-64, the C library's memcpy as many as the processor can.
-    let (first, others) = cells.split_at_mut(cells.len().min(REPEATED));
-    for cell in &mut *first {
+    // The first cells one by one, the others as copies of those before them, twice as many each time: a
+    // loop of stores writes 16 bytes at a time on any x86-64, the C library's memcpy as many as the
+    // processor can, and a few long copies cost less than many short ones (measured: a fifth).
+    let mut written = cells.len().min(ONE_BY_ONE);
+    for cell in &mut cells[..written] {
         cell.write(value);
     }
-    for run in others.chunks_mut(REPEATED) {
-        run.copy_from_slice(&first[..run.len()]);
+    while written < cells.len() {
+        let (before, after) = cells.split_at_mut(written);
+        let count = written.min(AT_ONCE).min(after.len());
+        after[..count].copy_from_slice(&before[..count]);
+        written += count;
     }
 }
 
-/// Cells that are written one by one before copying begins: 1 KiB, which stays in the first-level cache.
-const REPEATED: usize = 128;
+/// Cells that are written one by one before copying begins. (With 32, rows of 60 take a fifth longer.)
+const ONE_BY_ONE: usize = 128;
+
+/// Cells that are copied at once, at most: 16 KiB, which are still in the first-level cache.
+const AT_ONCE: usize = 2048;

@@ -168,6 +168,17 @@ proptest! {
     }
 }
 
+/// Every length at which copying what was written begins, doubles, or reaches its most.
+#[test]
+fn repeat_matches_naive_at_every_step() {
+    for step in [128_usize, 256, 512, 1024, 2048, 4096, 6144, 8192] {
+        for len in step - 2..=step + 2 {
+            assert_eq!(repeated(-100_i64, len), vec![Plain::from(-100_i64); len], "{len} of int64");
+            assert_eq!(repeated(Bool(1), len), vec![Plain::from(Bool(1)); len], "{len} of bool");
+        }
+    }
+}
+
 /// Runs around the lengths at which a vector loop, or one over blocks, changes its step.
 const LENGTHS: [usize; 16] = [1, 2, 7, 8, 9, 31, 32, 33, 63, 64, 65, 255, 256, 257, 512, 1025];
 
