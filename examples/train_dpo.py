@@ -5,7 +5,7 @@ warm-up) is copied, the copy is frozen as reference, and the policy is trained w
 answers. What they say can only be known from the tiles, so held-out reward accuracy leaves 0.5 only if tiles, ids and
 labels of every pair arrive together and in order: this is what the collator is there for.
 
-To train your own model, keep the four lines that make the ``DataLoader``, and everything from ``response_logps`` to
+To train your own model, keep how the ``DataLoader`` is made, and everything from ``response_logps`` to
 ``dpo_loss``.
 """
 
@@ -211,6 +211,8 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.steps < 1 or options.batch_size < 1 or options.workers < 0:
         parser.error("steps and batch size must be 1 or more, workers 0 or more")
+    if options.batch_size > TRAINING_PAIRS:
+        parser.error(f"there are {TRAINING_PAIRS} training pairs: no batch has {options.batch_size}")
     return options
 
 

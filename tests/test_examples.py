@@ -32,6 +32,13 @@ def test_demo_runs_and_is_deterministic() -> None:
     assert steps[0] == steps[1]
 
 
+def test_a_batch_larger_than_the_data_is_refused() -> None:
+    command = [sys.executable, str(EXAMPLES / "train_dpo.py"), "--batch-size", "6001"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.endswith("error: there are 6000 training pairs: no batch has 6001\n")
+
+
 def test_pairs_are_answered_by_their_images_alone() -> None:
     """A chosen answer is, elsewhere, the rejected one to the same prompt."""
     pairs = ShapePairs("train", 3000, seed=0)
