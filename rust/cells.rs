@@ -2,6 +2,9 @@
 
 use crate::error::Number;
 
+/// Arrays begin on multiples of so many bytes: on cache lines.
+pub const ALIGNMENT: usize = 64;
+
 /// A bool as torch and NumPy store it: one byte, 0 or 1. Read, any other byte counts as 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]

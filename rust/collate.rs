@@ -67,6 +67,7 @@ pub fn collate(layout: &Layout, batch: Batch<'_>, request: Request) -> Result<Co
     let mut lease = lease.map_err(|_| CollateError::of_batch(Cause::OutOfMemory { bytes: plan.bytes }))?;
     for (matrix, planned) in layout.matrices.iter().zip(&plan.matrices) {
         let filler = Filler { layout, matrix, planned, sources: batch.sources };
+        filler.check_unread()?;
         for column in &planned.columns {
             filler.column(column, &mut lease)?;
         }
@@ -154,6 +155,45 @@ enum Shown<'a> {
 }
 
 impl Filler<'_> {
+    /// Looks at what no column shows: tokens that only give a row its length, and whatever truncation
+    /// cuts off. Whether a value is an error must not depend on its neighbours.
+    fn check_unread(&self) -> Result<(), Stop> {
+        let columns = || self.planned.columns.iter().map(|planned| &self.matrix.columns[planned.index]);
+        let shown = columns().any(|column| column.content == Content::Tokens);
+        for row in self.planned.rows.iter().filter(|row| !shown || row.end - row.start < row.tokens) {
+            let tokens = (&self.matrix.rows[row.part], !shown);
+            let parallel = columns().filter_map(|column| match &column.content {
+                Content::Parallel(keys) => Some((&keys[row.part], false)),
+                Content::Tokens | Content::Ones => None,
+            });
+            for (keys, all) in std::iter::once(tokens).chain(parallel) {
+                self.check_segments(row, keys, all)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the values of one row that lie outside of its window, or at all of them.
+    fn check_segments(&self, row: &Row, keys: &[Key], all: bool) -> Result<(), Stop> {
+        let mut begin = 0;
+        for &key in keys {
+            let Some(source) = &self.sources[row.sample * self.layout.keys.len() + key] else { continue };
+            let end = begin + source.len();
+            let window = row.start.clamp(begin, end) - begin..row.end.clamp(begin, end) - begin;
+            begin = end;
+            if !all {
+                source.check_outside(&window)?;
+                continue;
+            }
+            source.check_outside(&(0..0))?;
+            if source.element().is_float() && !source.is_empty() {
+                let cause = Cause::DType { found: source.element().name(), column: DType::Int64.name() };
+                return Err(self.at(row.sample, key, cause).into());
+            }
+        }
+        Ok(())
+    }
+
     /// Fills the array of one column, row by row.
     fn column(&self, planned: &PlannedColumn, lease: &mut Lease) -> Result<(), Stop> {
         let column = &self.matrix.columns[planned.index];
@@ -242,8 +282,10 @@ impl Filler<'_> {
     ) -> Result<bool, Stop> {
         let source = self.source(sample, key)?;
         let element = source.element();
+        // A column that compares can show floats as well, but tokens are integers.
+        let integers = column.differs_from.is_none() || column.content == Content::Tokens;
         // An empty row has no value that could be misread: `torch.tensor([])` is float32.
-        if element.is_float() && !column.dtype.is_float() && column.differs_from.is_none() && !source.is_empty() {
+        if element.is_float() && !column.dtype.is_float() && integers && !source.is_empty() {
             let cause = Cause::DType { found: element.name(), column: T::DTYPE.name() };
             return Err(self.at(sample, key, cause).into());
         }

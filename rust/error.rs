@@ -58,12 +58,41 @@ pub enum Kind {
     Memory,
 }
 
+/// Why a key that the layout does not name is an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It begins like a key that matters.
+    Reserved,
+    /// `extra_keys="error"`.
+    Extra,
+}
+
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Cause {
     /// There is no sample.
     EmptyBatch,
+    /// The sample has no key at all.
+    EmptySample,
+    /// A key that the layout does not name, as Python shows it.
+    Unknown {
+        /// The key.
+        name: String,
+        /// Why it is refused.
+        why: Refusal,
+        /// Name of the layout.
+        layout: String,
+        /// The keys of the layout.
+        known: Vec<String>,
+    },
+    /// A key that the first sample lacks, where all must have the same; as Python shows it.
+    NotInFirst {
+        /// The key.
+        name: String,
+    },
+    /// A required row is None.
+    IsNone,
     /// A required key is not there.
     Missing,
     /// A key that all samples or none must have is missing here, but another sample has it.
@@ -140,6 +169,8 @@ pub enum Cause {
     },
 }
 
+const ALL_OR_NONE: &str = "expected in all samples or in none";
+
 /// A batch could not be made: the cause, and where it was met.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CollateError {
@@ -168,8 +199,12 @@ impl CollateError {
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self.cause {
-            Cause::Missing | Cause::MissingHere { .. } => Kind::Key,
-            Cause::DType { .. } => Kind::Type,
+            Cause::EmptySample
+            | Cause::Unknown { .. }
+            | Cause::NotInFirst { .. }
+            | Cause::Missing
+            | Cause::MissingHere { .. } => Kind::Key,
+            Cause::IsNone | Cause::DType { .. } => Kind::Type,
             Cause::EmptyBatch
             | Cause::Length { .. }
             | Cause::TooLong { .. }
@@ -190,10 +225,27 @@ impl fmt::Display for CollateError {
         let key = self.key.as_deref().unwrap_or_default();
         match &self.cause {
             Cause::EmptyBatch => write!(f, "the batch is empty: expected at least one sample"),
-            Cause::Missing => write!(f, "no '{key}'"),
-            Cause::MissingHere { other } => {
-                write!(f, "no '{key}', but sample {other} has it: expected in all samples or in none")
+            Cause::EmptySample => write!(
+                f,
+                "an empty dict: transformers' Trainer removes the columns that the model's forward does not name; \
+                 pass remove_unused_columns=False in its TrainingArguments"
+            ),
+            Cause::Unknown { name, why, layout, known } => {
+                let why = match why {
+                    Refusal::Reserved => "it begins like a key that matters, but is none: rename or remove it",
+                    Refusal::Extra => "extra_keys=\"error\" allows none",
+                };
+                write!(f, "unknown key {name}: {why} (the keys of layout '{layout}': ")?;
+                for (index, known) in known.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}'{known}'")?;
+                }
+                f.write_str(")")
             }
+            Cause::NotInFirst { name } => write!(f, "the key {name} is not in sample 0: {ALL_OR_NONE}"),
+            Cause::IsNone => write!(f, "'{key}' is None, expected a 1-D tensor, array or list of integers"),
+            Cause::Missing => write!(f, "no '{key}'"),
+            Cause::MissingHere { other } => write!(f, "no '{key}', but sample {other} has it: {ALL_OR_NONE}"),
             Cause::Length { found, tokens, expected } => {
                 write!(f, "'{key}' has {found} tokens, but '{tokens}' has {expected}")
             }

@@ -3,12 +3,9 @@
 //! Everything that can be wrong about keys and lengths is found here, before memory is asked for
 //! and before a value is read. All arithmetic on sizes is checked.
 
-use crate::cells::DType;
+use crate::cells::{ALIGNMENT, DType};
 use crate::error::{Cause, CollateError};
 use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Scalar, Truncation};
-
-/// Arrays begin on cache lines.
-pub const ALIGNMENT: usize = 64;
 
 /// How many values each key of each sample has; `None` where the sample lacks the key.
 #[derive(Clone, Copy, Debug)]

@@ -177,7 +177,7 @@ class _Reference:
         pad = cell(self.filled(column.pad), column.dtype)
         kept = content[row.start : row.end]
         cells = [pad if value is None else cell(value, column.dtype) for value in kept]
-        scored = column.pad == "label_pad_token_id" or column.on is not None
+        scored = "label_pad_token_id" in (column.pad, column.differs_from) or column.on is not None
         if (column.nonempty or (scored and row.kept < row.tokens)) and all(value == pad for value in cells):
             raise ValueError("a row is all padding")
         return cells

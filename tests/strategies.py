@@ -109,12 +109,22 @@ def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int]) -> C
     pad = draw(st.sampled_from(_pads(dtype, ids)))
     if pad != pad:  # noqa: PLR0124 - a NaN, which is not equal to itself and so no padding
         on, nonempty = None, False
-    if nonempty or on is not None or pad == "label_pad_token_id":
+    if nonempty or on is not None or "label_pad_token_id" in (pad, differs_from):
         # Whether a row is all padding is asked: 1 must not be padding, nor 0 content.
         ones = of == "ones" or default == "ones"
         pad = 0 if ones or differs_from is not None else pad
         differs_from = None if ones else differs_from
-    return Column(name, of, pad, dtype, on, differs_from, optional, default, nonempty)
+    return Column(
+        name,
+        of,
+        pad,
+        dtype,
+        on=on,
+        differs_from=differs_from,
+        optional=optional,
+        default=default,
+        nonempty=nonempty,
+    )
 
 
 @st.composite
@@ -140,9 +150,15 @@ def media(draw: st.DrawFn) -> tuple[Media, ...]:
     blank = (3, 2) if optional and draw(st.booleans()) else None
     tiles = draw(st.sampled_from([("pixel_values",), ("chosen_pixels", "rejected_pixels"), ("pixels", "pixels")]))
     if draw(st.booleans()):
-        return (Media("pixel_values", tiles, optional, blank),)
-    flags = Media("flags", tuple(f"{key}_flags" for key in tiles), optional, () if blank else None, "pixel_values")
-    found = [Media("pixel_values", tiles, optional, blank), flags]
+        return (Media("pixel_values", tiles, optional=optional, blank=blank),)
+    flags = Media(
+        "flags",
+        tuple(f"{key}_flags" for key in tiles),
+        optional=optional,
+        blank=() if blank else None,
+        flags_of="pixel_values",
+    )
+    found = [Media("pixel_values", tiles, optional=optional, blank=blank), flags]
     return tuple(draw(st.permutations(found)))
 
 
@@ -151,7 +167,8 @@ def scalars(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Scalar:
     dtype = draw(st.sampled_from(DTYPES))
     default = draw(st.sampled_from([None, None, *(pad for pad in _pads(dtype, ids) if not isinstance(pad, str))]))
     keys = tuple(f"number_{index}_{part}" for part in range(draw(st.integers(1, 2))))
-    return Scalar(draw(st.sampled_from([keys[0], f"numbers_{index}"])), keys, dtype, default, draw(st.booleans()))
+    name = draw(st.sampled_from([keys[0], f"numbers_{index}"]))
+    return Scalar(name, keys, dtype, default=default, optional=draw(st.booleans()))
 
 
 @st.composite

@@ -241,7 +241,7 @@ def test_six_fields_with_other_pads() -> None:
     "nothing", [{}, {"pixel_values": None, "image_flags": None}, {"pixel_values": torch.ones(0, 3)}]
 )
 def test_six_fields_need_an_image(nothing: dict[str, Any]) -> None:
-    sentence = "sample 0: no 'pixel_values', and no other sample of the batch has it"
+    sentence = "sample 0: no tile in 'pixel_values', nor in that of any other sample of the batch"
     with pytest.raises(KeyError) as caught:
         dpo_collate([pair(**nothing)])
     assert caught.value.args == (sentence,)

@@ -15,6 +15,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dpo_collate import PreferenceCollator
+from dpo_collate.layout import Column, Layout, Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -30,6 +31,7 @@ KNOWN = (
     "'ref_chosen_logps', 'ref_rejected_logps', 'margin')"
 )
 ALL = "expected in all samples or in none"
+MISSPELT = "it begins like a key that matters, but is none: rename or remove it"
 WIDE = "padded to a width of"
 NO_MASK = "no 'rejected_attention_mask'"
 MASK = {"rejected_attention_mask": [1, 1]}
@@ -113,7 +115,7 @@ SAMPLES: list[Wrong] = [
             f"misspelt {key}",
             lambda key=key: [pair(), pair(**{key: 1})],
             KeyError,
-            f"sample 1: unknown key '{key}': it begins like a key that matters, but is none {KNOWN}",
+            f"sample 1: unknown key '{key}': {MISSPELT} {KNOWN}",
         )
         for key in ("chosen_ids", "rejected_label", "prompt_input_ids", "ref_logps")
     ),
@@ -181,6 +183,16 @@ ROWS: list[Wrong] = [
     ("0-d tensor", lambda: torch.tensor(3), ValueError, f"has shape [], {DIMENSION}"),
     ("0-d array", lambda: np.array(3), ValueError, f"has shape [], {DIMENSION}"),
     ("float32 tensor", lambda: torch.ones(3), TypeError, "has dtype float32, expected integers"),
+    *(
+        (
+            f"{dtype} tensor",
+            lambda dtype=dtype: torch.ones(3, dtype=dtype),
+            TypeError,
+            f"has dtype {name}, expected integers",
+        )
+        for dtype, name in ((torch.bfloat16, "bfloat16"), (torch.float16, "float16"))
+    ),
+    ("float16 array", lambda: np.ones(3, np.float16), TypeError, "has dtype float16, expected integers"),
     ("float64 array", lambda: np.ones(3), TypeError, "has dtype float64, expected integers"),
     ("float in a list", lambda: [1, 2.0, 3], TypeError, "has dtype float64, expected integers"),
     ("complex tensor", lambda: torch.ones(3) * 1j, TypeError, "has dtype complex64, expected integers"),
@@ -247,6 +259,14 @@ def test_rows(key: str, make: Make, exception: type[Exception], rest: str) -> No
     parallel = {"chosen_input_ids": row, "chosen_labels": row, "rejected_input_ids": row, "rejected_labels": row}
     samples = [pair(), pair(**{**parallel, key: value})]
     check(PreferenceCollator(pad_token_id=0), samples, exception, f"sample 1: '{key}' {rest}")
+
+
+def test_a_buffer_that_was_released() -> None:
+    view = memoryview(bytearray(3))
+    view.release()
+    with pytest.raises(TypeError) as caught:
+        PreferenceCollator(pad_token_id=0)([pair(chosen_input_ids=view)])
+    assert caught.value.args == (f"sample 0: 'chosen_input_ids' is a memoryview, {WANTED}",)
 
 
 NUMBERS: list[Wrong] = [
@@ -355,11 +375,46 @@ OPTIONS: list[Wrong] = [
         "'z' of 2 samples cannot be stacked: Could not infer dtype of dict",
     ),
     (
+        "stacked masked array",
+        STACK,
+        lambda: [pair(z=np.ones(1)), pair(z=np.ma.array([1.0], mask=[True]))],
+        TypeError,
+        "sample 1: 'z' is a masked array, which has no value where it is masked",
+    ),
+    (
+        "stacked beyond any memory",
+        STACK,
+        lambda: [pair(z=np.broadcast_to(np.float32(1), (2**57,)))] * 2,
+        MemoryError,
+        "'z' of 2 samples is too large: there is no memory for a copy of it",
+    ),
+    (
+        "stacked tensors beyond any memory",
+        STACK,
+        lambda: [pair(z=torch.ones(1).expand(2**57))] * 2,
+        MemoryError,
+        "'z' of 2 samples is too large: there is no memory for a copy of it",
+    ),
+    (
+        "cut off, and no integer",
+        {"max_length": 3},
+        lambda: [pair(), pair(**{key: [1, 2, 3, "x"] for key in pair()})],
+        TypeError,
+        "sample 1: 'chosen_input_ids' holds 'x' at position 3, expected an integer",
+    ),
+    (
+        "cut off at the beginning, and beyond int64",
+        {"max_length": 3, "truncation_mode": "keep_end"},
+        lambda: [pair(), pair(**{key: [2**80, 1, 2, 3] for key in pair()})],
+        OverflowError,
+        f"sample 1: 'chosen_input_ids' holds {2**80} at position 0, which does not fit int64",
+    ),
+    (
         "number and None",
         STACK,
         lambda: [pair(z=np.float32(1)), pair(z=None)],
-        ValueError,
-        "'z' of 2 samples cannot be stacked: Could not infer dtype of NoneType",
+        TypeError,
+        "sample 1: 'z' is a NoneType, but that of sample 0 is a float32: they cannot be stacked",
     ),
 ]
 
@@ -375,6 +430,20 @@ def test_width_beyond_the_address_space(width: int) -> None:
         PreferenceCollator(pad_token_id=0)([pair()], min_length=width)
     said = f"sample 0: 'chosen_input_ids', {WIDE} {width}, makes a batch larger than the address space"
     assert caught.value.args == (said,)
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [np.broadcast_to(np.float16(1), (2**60,)), torch.ones(1, dtype=torch.bfloat16).expand(2**57)],
+    ids=["float16 array", "bfloat16 tensor"],
+)
+def test_rows_that_cannot_be_converted_in_memory(weights: Any) -> None:
+    columns = (Column("ids", of="ones", dtype="bool"), Column("weights", of="{}_weights", dtype="float32"))
+    table = Layout("weighted", (Matrix((("chosen",),), columns, tokens="{}_ids"),))
+    ids = np.broadcast_to(np.int8(1), weights.shape)
+    with pytest.raises(MemoryError) as caught:
+        PreferenceCollator(table, pad_token_id=0)([{"chosen_ids": ids, "chosen_weights": weights}])
+    assert caught.value.args == ("sample 0: 'chosen_weights' is too large: there is no memory for a copy of it",)
 
 
 PROGRAM = """

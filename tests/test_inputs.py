@@ -391,3 +391,48 @@ def test_samples(way: str, extra: dict[str, Any]) -> None:
         batch, expected = collator(SAMPLES[way](given)), collator(given)
         assert batch.pop("tiles", None) == expected.pop("tiles", None)
         assert lists(batch) == lists(expected)
+
+
+class Picky(collections.UserDict[str, Any]):
+    """A row that decodes when asked; one of its columns cannot be."""
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.asked: list[str] = []
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.append(key)
+        if key in {"image", "labels"}:
+            raise OSError(f"cannot decode {key}")
+        return self.data[key]
+
+
+def test_values_that_are_not_used_are_not_asked_for() -> None:
+    sample = Picky({**SAMPLE, "image": b"broken"})
+    collator = PreferenceCollator(pad_token_id=0)
+    assert lists(collator([sample])) == lists(collator([SAMPLE]))
+    assert sorted(sample.asked) == sorted(SAMPLE)
+    with pytest.raises(OSError, match="cannot decode image"):
+        PreferenceCollator(pad_token_id=0, extra_keys="list")([sample])
+
+
+@pytest.mark.parametrize("extra_keys", ["list", "stack"])
+def test_values_are_asked_for_once(extra_keys: Any) -> None:
+    samples = [Picky({**SAMPLE, "id": 7}), Picky({**SAMPLE, "id": 8})]
+    batch = PreferenceCollator(pad_token_id=0, extra_keys=extra_keys)(samples)
+    assert list(batch["id"]) == [7, 8]
+    assert [sorted(sample.asked) for sample in samples] == [sorted([*SAMPLE, "id"])] * 2
+
+
+def test_an_error_while_samples_are_listed_comes_through() -> None:
+    class Broken:
+        calls = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.calls += 1
+            raise TypeError("no samples today")
+
+    samples = Broken()
+    with pytest.raises(TypeError, match=r"^no samples today$"):
+        PreferenceCollator(pad_token_id=0)(samples)  # type: ignore[arg-type]
+    assert samples.calls == 1

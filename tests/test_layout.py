@@ -189,6 +189,12 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
     ),
     (
         layout,
+        {"media": (media(blank=(1,)), media(name="flags", flags_of="pixels"))},
+        ValueError,
+        "'flags' flags 'pixels': expected a blank tile of both or none",
+    ),
+    (
+        layout,
         {"media": (media(flags_of="images"),)},
         ValueError,
         "flags_of='images': expected the name of another medium",

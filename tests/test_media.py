@@ -200,7 +200,7 @@ def test_two_keys(order: Any, expected: list[int]) -> None:
         ValueError, match=r"^sample 2: 'image_b' has tiles of shape \[1\] and dtype int64, but those of "
     ):
         collator([*samples[:2], pair(image_b=[[6]])])
-    with pytest.raises(KeyError, match="sample 0: no 'image_a', and no other sample of the batch has it"):
+    with pytest.raises(KeyError, match="sample 0: no tile in 'image_a', nor in that of any other sample of the batch"):
         collator([pair()])
 
 
@@ -391,4 +391,27 @@ def test_wrong(options: dict[str, Any], make: Make, exception: type[Exception], 
 def test_six_fields_without_any_image() -> None:
     with pytest.raises(KeyError) as caught:
         dpo_collate([pair(), pictures(0)])
-    assert caught.value.args == ("sample 0: no 'pixel_values', and no other sample of the batch has it",)
+    assert caught.value.args == ("sample 0: no tile in 'pixel_values', nor in that of any other sample of the batch",)
+
+
+class Tile(torch.Tensor):
+    """A subclass whose code takes torch's functions over."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return "garbage" if func is torch.cat else super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
+
+
+def test_tiles_of_a_subclass_become_plain_tensors() -> None:
+    tiles = torch.ones(1, 3, 2, 2).as_subclass(Tile)
+    batch = COLLATOR([pictures(1, pixel_values=tiles), pictures(1, pixel_values=tiles)])
+    assert type(batch["pixel_values"]) is torch.Tensor
+    assert batch["pixel_values"].tolist() == torch.ones(2, 3, 2, 2).tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "bool"])
+def test_lists_of_numpy_numbers_keep_their_dtype(dtype: str) -> None:
+    values = [[np.dtype(dtype).type(1)], [np.dtype(dtype).type(0)]]
+    found = COLLATOR([pictures(2, pixel_values=values)])["pixel_values"]
+    assert found.dtype == torch.tensor(values).dtype == getattr(torch, dtype)
+    assert found.tolist() == [[1], [0]]

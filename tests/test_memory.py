@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_collate import PreferenceCollator, convert
+from dpo_collate import PreferenceCollator, _convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -111,7 +111,7 @@ def test_no_reference_is_gained_or_lost(what: str) -> None:
         np.dtype(np.uint8),
         np.ndarray,
     ]
-    objects += [convert.row, convert.number]
+    objects += [_convert.row, _convert.number]
     objects += [torch.Tensor, torch.int64, "chosen_input_ids", collator, collator._core, type(collator._core)]
     objects += [object, dict, list, KeyError, TypeError, ValueError, OverflowError, MemoryError, *everything(samples)]
     held = [id(value) for value in everything(samples)]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from dpo_collate import PreferenceCollator
+from dpo_collate.layout import Column, Layout, Matrix
 
 
 def pair(chosen: list[int], rejected: list[int], **others: Any) -> dict[str, Any]:
@@ -217,6 +218,24 @@ def test_masks_of_some_samples() -> None:
     assert batch_of(sided)["rejected_attention_mask"] == [[1, 0], [1, 1]]
 
 
+@pytest.mark.parametrize("name", ["chosen_attention_mask", "{}_attention_mask", "attention_mask"])
+def test_masks_of_an_own_layout(name: str) -> None:
+    columns = (Column("ids", pad="pad_token_id"), Column(name, of="ones"))
+    table = Layout("mine", (Matrix(columns=columns, rows=(("chosen",),), tokens="{}_ids"),))
+    mask = name.replace("{}", "chosen")
+    samples = [{"chosen_ids": [5, 0]}, {"chosen_ids": [6]}]
+    assert batch_of(samples, layout=table) == {"ids": [[5, 0], [6, 0]], mask: [[1, 1], [1, 0]]}
+    assert batch_of(samples, layout=table, attention_mask="value") == {"ids": [[5, 0], [6, 0]], mask: [[1, 0], [1, 0]]}
+    assert batch_of(samples, layout=table, attention_mask=None) == {"ids": [[5, 0], [6, 0]]}
+
+
+def test_masks_by_value_of_a_layout_without_masks() -> None:
+    table = Layout("mine", (Matrix((("chosen",),), (Column("ids"), Column("mask", of="ones"))),))
+    with pytest.raises(ValueError, match=r"^attention_mask='value': layout 'mine' has no column of that name$"):
+        PreferenceCollator(table, pad_token_id=0, attention_mask="value")
+    assert list(batch_of([{"chosen_input_ids": [5]}], layout=table, attention_mask=None)) == ["ids", "mask"]
+
+
 # --- other keys -----------------------------------------------------------------------------------
 
 
@@ -244,7 +263,8 @@ def test_extra_keys() -> None:
     ids=["ints", "numbers", "lists", "arrays", "tensors", "scalar tensors"],
 )
 def test_stacked_extra_keys(values: tuple[Any, ...], stacked: list[Any], dtype: str, return_tensors: str) -> None:
-    collator = PreferenceCollator(pad_token_id=0, extra_keys="stack", return_tensors=return_tensors)
+    options: dict[str, Any] = {"extra_keys": "stack", "return_tensors": return_tensors}
+    collator = PreferenceCollator(pad_token_id=0, **options)
     made = collator([sample | {"id": value} for sample, value in zip(PAIRS, values, strict=True)])["id"]
     assert type(made) is (torch.Tensor if return_tensors == "pt" else np.ndarray)
     assert (str(made.dtype).removeprefix("torch."), made.tolist()) == (dtype, stacked)
@@ -343,3 +363,44 @@ def test_max_batch_bytes() -> None:
     )
     with pytest.raises(MemoryError, match=r"sample 0: 'pixel_values', of [0-9]+ bytes, makes a batch of"):
         batch_of([PAIRS[0] | IMAGE, PAIRS[1]], max_batch_bytes=384)
+
+
+@pytest.mark.parametrize(
+    ("values", "place", "nbytes"),
+    [
+        ((torch.zeros(10), torch.zeros(10)), "sample 0: 'z', of 40 bytes,", 80),
+        ((np.zeros(10), np.zeros(10)), "sample 0: 'z', of 80 bytes,", 160),
+        (([1] * 10, [2] * 10), "'z' of 2 samples, of 160 bytes,", 160),
+    ],
+    ids=["tensors", "arrays", "numbers"],
+)
+def test_max_batch_bytes_counts_stacked_extra_keys(values: tuple[Any, ...], place: str, nbytes: int) -> None:
+    samples = [pair | {"z": value} for pair, value in zip(PAIRS, values, strict=True)]
+    assert "z" in batch_of(samples, extra_keys="stack", max_batch_bytes=384 + nbytes)
+    with pytest.raises(MemoryError) as caught:
+        batch_of(samples, extra_keys="stack", max_batch_bytes=384 + nbytes - 1)
+    made = f"makes a batch of {384 + nbytes} bytes, more than max_batch_bytes={384 + nbytes - 1}"
+    assert caught.value.args == (f"{place} {made}",)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sentence"),
+    [
+        ((3, 2**20, 2**20), f"of {12 * 2**40} bytes, makes a batch of {392 + 12 * 2**40} bytes, more than max_batch_b"),
+        ((2**61, 2**61), f"of shape [{2**61}, {2**61}], is larger than the address space"),
+    ],
+)
+def test_a_blank_image_is_counted_before_it_is_made(shape: tuple[int, ...], sentence: str) -> None:
+    with pytest.raises(MemoryError) as caught:
+        batch_of(PAIRS, blank_image=shape, max_batch_bytes=1000)
+    assert caught.value.args[0].startswith(f"the blank tile of 'pixel_values', {sentence}")
+
+
+def test_options_may_be_numpy_integers() -> None:
+    made = PreferenceCollator(
+        pad_token_id=np.int64(3),  # type: ignore[arg-type]
+        pad_to_multiple_of=np.uint8(4),  # type: ignore[arg-type]
+        blank_image=(np.int32(3), 2, 2),  # type: ignore[arg-type]
+    )
+    assert repr(made) == "PreferenceCollator(pad_token_id=3, pad_to_multiple_of=4, blank_image=(3, 2, 2))"
+    assert made(PAIRS)["chosen_input_ids"].tolist() == [[5, 6, 7, 3], [1, 2, 3, 3]]

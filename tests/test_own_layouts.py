@@ -218,3 +218,43 @@ def test_scalar_defaults() -> None:
     batch = batch_of(table, {"chosen_input_ids": [1], "weight": 2, "b": 3}, {"chosen_input_ids": [1], "weight": None})
     assert batch["weight"].tolist() == [2.0, 0.5]
     assert batch["pair"].tolist() == [-1, -1, 3, -1]
+
+
+def test_a_mask_made_out_of_labels_says_what_is_scored() -> None:
+    # InternVL's data in TRL's batch.
+    columns = (
+        IDS,
+        Column("completion_mask", of="{}_labels", differs_from="label_pad_token_id"),
+    )
+    table = layout(matrices=(replace(ROW, columns=columns),))
+    sample = {"chosen_input_ids": [1, 2, 3], "chosen_labels": [-100, -100, 3]}
+    assert batch_of(table, sample)["completion_mask"].tolist() == [[0, 0, 1]]
+    sentence = "sample 0: truncation from 3 to 2 tokens leaves nothing to score in 'chosen_labels'"
+    with pytest.raises(ValueError, match=f"^{sentence}$"):
+        batch_of(table, sample, max_length=2)
+    assert batch_of(table, sample, max_length=2, truncation_mode="keep_end")["completion_mask"].tolist() == [[0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("ids", "exception", "sentence"),
+    [
+        (["a"], TypeError, "holds 'a' at position 0, expected an integer"),
+        ([1, None], TypeError, "holds None at position 1, expected an integer"),
+        ([2**63], OverflowError, f"holds {2**63} at position 0, which does not fit int64"),
+        ([0.5], TypeError, "has dtype float64, expected integers"),
+        (np.array([0.5]), TypeError, "has dtype float64, expected integers"),
+        (np.array([0.5], np.float16), TypeError, "has dtype float16, expected integers"),
+    ],
+)
+@pytest.mark.parametrize(
+    "columns",
+    [(Column("mask", of="ones"),), (Column("mask", differs_from=0),), (IDS,)],
+    ids=["only their number is shown", "compared", "shown"],
+)
+def test_tokens_are_integers_whatever_is_shown_of_them(
+    columns: tuple[Column, ...], ids: Any, exception: type[Exception], sentence: str
+) -> None:
+    table = layout(matrices=(replace(ROW, columns=columns),))
+    with pytest.raises(exception) as caught:
+        batch_of(table, {"chosen_input_ids": [1]}, {"chosen_input_ids": ids})
+    assert caught.value.args == (f"sample 1: 'chosen_input_ids' {sentence}",)

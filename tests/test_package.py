@@ -48,7 +48,7 @@ def test_version_is_said_once() -> None:
 
 def test_public_names() -> None:
     public = {name for name in vars(dpo_collate) if not name.startswith("_")}
-    modules = {"collator", "convert", "extras", "media", "trainers", "warnings"}
+    modules = {"collator", "trainers", "warnings"}
     assert public - modules == set(dpo_collate.__all__) - {"__version__"}
     assert all(hasattr(dpo_collate, name) for name in dpo_collate.__all__)
     assert len(set(dpo_collate.__all__)) == len(dpo_collate.__all__)
@@ -81,10 +81,19 @@ for call in (lambda: PreferenceCollator(pad_token_id=0), lambda: dpo_collate([{S
     try:
         call()
     except ModuleNotFoundError as error:
-        print(error.name)
+        print(error.name, str(error).partition("; ")[2])
 print("torch" in sys.modules)
 """
-    assert run(program) == "[[3, 4]]\ntorch\ntorch\nFalse\n"
+    hint = "return_tensors='pt' needs torch: install dpo_collate[torch], or use return_tensors='np'"
+    assert run(program) == f"[[3, 4]]\ntorch {hint}\ntorch {hint}\nFalse\n"
+
+
+def test_tensors_need_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    with pytest.raises(
+        ModuleNotFoundError, match=r"; return_tensors='pt' needs torch: install dpo_collate\[torch\], or"
+    ):
+        dpo_collate.PreferenceCollator(pad_token_id=0)
 
 
 EXCHANGE = "__dlpack_c_exchange_api__"

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
+from ._budget import allocation
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -22,44 +24,55 @@ if TYPE_CHECKING:
     import torch
 
 _USER_DTYPES = 256
-"""Where the numbers of dtypes that somebody registered begin (NumPy's NPY_USERDEF)."""
+"""Where the numbers of dtypes that somebody registered begin (NumPy's NPY_USERDEF); the newer kind has -1."""
 
 _EXPECTED = "expected a 1-D tensor, array or list of integers"
 
 
-def row(value: Any, place: str) -> npt.NDArray[Any]:
+def row(value: Any, place: str, floats: bool) -> npt.NDArray[Any]:  # noqa: FBT001 - called by the core
     """A row of tokens (or of values parallel to them) as a plain 1-D array of numbers.
 
     Args:
         value: What the sample has.
         place: How messages begin: ``sample 3: 'chosen_labels'``.
+        floats: Whether floating-point numbers are of use.
 
     Raises:
-        TypeError: It is no row of numbers.
+        TypeError: It is no row of numbers, or of floats that are of no use.
         ValueError: It has not one dimension, or lies on another device.
         OverflowError: It holds an integer beyond 64 bits.
+        MemoryError: There is no memory for a copy of it.
     """
     if isinstance(value, list | tuple):
         return _from_items(list(value), place)
+    with allocation(place):
+        return _from_array(value, place, floats=floats)
+
+
+def _from_array(value: Any, place: str, *, floats: bool) -> npt.NDArray[Any]:
+    array, dtype = _array_of(value, place)
+    if array.ndim != 1:
+        raise ValueError(f"{place} has shape {list(array.shape)}, expected one dimension")
+    # An empty row has no value that could be misread: `torch.tensor([])` is float32.
+    kinds = "iubf" if floats or not array.size else "iub"
+    if array.dtype.kind not in kinds or array.itemsize > 8 or not 0 <= array.dtype.num < _USER_DTYPES:
+        raise TypeError(f"{place} has dtype {dtype}, expected {'numbers' if floats else 'integers'}")
+    return array.astype(np.float32) if array.dtype.kind == "f" and array.itemsize == 2 else array
+
+
+def _array_of(value: Any, place: str) -> tuple[npt.NDArray[Any], str]:
+    """The value as a plain array, and the dtype that it had: NumPy has no bfloat16."""
     if is_tensor(value):
-        array = to_array(dense(value, place), place)
-    elif isinstance(value, np.ma.MaskedArray):
+        return to_array(dense(value, place), place), str(value.dtype).removeprefix("torch.")
+    if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{place} is a masked array, which has no value where it is masked: {_EXPECTED}")
-    elif isinstance(value, np.ndarray):
+    if isinstance(value, np.ndarray):
         array = np.asarray(value)
     elif isinstance(value, np.generic | str | bytes) or not (_is_buffer(value) or hasattr(value, "__array__")):
         raise TypeError(f"{place} is {_described(value)}, {_EXPECTED}")
     else:
         array = np.asarray(memoryview(value) if _is_buffer(value) else value)
-    if array.dtype.num >= _USER_DTYPES:
-        raise TypeError(f"{place} has dtype {array.dtype}, expected integers")
-    if array.ndim != 1:
-        raise ValueError(f"{place} has shape {list(array.shape)}, expected one dimension")
-    if array.dtype.kind == "f" and array.itemsize == 2:
-        return array.astype(np.float32)
-    if array.dtype.kind not in "iubf" or array.itemsize > 8:
-        raise TypeError(f"{place} has dtype {array.dtype}, expected integers")
-    return array
+    return array, str(array.dtype)
 
 
 def number(value: Any, place: str) -> int | float:
@@ -88,15 +101,18 @@ def number(value: Any, place: str) -> int | float:
 def array_of_numbers(value: Any) -> npt.NDArray[Any]:
     """Python's numbers, in nested lists or not, as torch has them: bool, int64 or float32.
 
+    NumPy's numbers among them keep their dtype.
+
     Raises:
         OverflowError: An integer is beyond 64 bits.
         TypeError, ValueError: They are no numbers, or make no array.
     """
     array = np.asarray(value)
-    if array.dtype.kind in "uf" and any(
-        isinstance(item, int) and not -(1 << 63) <= item < 1 << 63 for item in _flat(value)
-    ):
+    items = list(_flat(value))
+    if array.dtype.kind in "uf" and any(isinstance(item, int) and not -(1 << 63) <= item < 1 << 63 for item in items):
         raise OverflowError("an integer does not fit int64")
+    if any(isinstance(item, np.ndarray | np.generic) for item in items):
+        return array
     with np.errstate(over="ignore"):  # infinite, as in torch
         return array.astype({"i": np.int64, "f": np.float32}.get(array.dtype.kind, array.dtype), copy=False)
 
@@ -165,6 +181,8 @@ def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
             tensor = tensor.float()
         return tensor.numpy(force=True)
     except (RuntimeError, TypeError) as error:
+        if "can't allocate memory" in str(error):
+            raise
         raise TypeError(f"{place} is {_described(tensor)} of dtype {tensor.dtype}, expected plain values") from error
 
 
@@ -205,7 +223,7 @@ def _index(item: Any) -> int | None:
 def _is_buffer(value: object) -> bool:
     try:
         memoryview(value).release()  # type: ignore[arg-type]
-    except TypeError:
+    except (TypeError, ValueError, BufferError):  # no buffer; one that was released; one that is not contiguous
         return False
     return True
 

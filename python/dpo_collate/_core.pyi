@@ -8,9 +8,10 @@ import numpy.typing as npt
 
 from .layout import Layout
 
-__all__ = ["DEBUG_BUILD", "Collator", "Rest", "__version__", "empty"]
+__all__ = ["ALIGNMENT", "DEBUG_BUILD", "Collator", "Rest", "__version__", "empty"]
 
 __version__: Final[str]
+ALIGNMENT: Final[int]
 DEBUG_BUILD: Final[bool]
 
 @final
@@ -21,7 +22,7 @@ class Collator:
         *,
         pad_token_id: int,
         label_pad_token_id: int,
-        row: Callable[[Any, str], npt.NDArray[Any]],
+        row: Callable[[Any, str, bool], npt.NDArray[Any]],
         number: Callable[[Any, str], float],
         wrap: Callable[[npt.NDArray[Any]], Any] | None,
         max_batch_bytes: int | None,
@@ -31,11 +32,11 @@ class Collator:
 @final
 class Rest:
     @property
-    def samples(self) -> int: ...
+    def media(self) -> dict[str, list[tuple[int, str, Any]]]: ...
+    @property
+    def extras(self) -> dict[Any, list[Any]]: ...
     @property
     def truncated(self) -> list[int]: ...
-    @property
-    def unknown(self) -> list[Any]: ...
     @property
     def nbytes(self) -> int: ...
 

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import numpy as np
 
 from . import _core
-from .convert import array_of_numbers, dense, is_tensor, to_array
+from ._budget import allocation
+from ._convert import array_of_numbers, dense, is_tensor, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .layout import Layout, Media
-
-_ALIGNMENT = 64
-"""Arrays begin on cache lines, as the core's do."""
+    from ._budget import Budget
+    from .layout import Media
 
 
 class Entry(NamedTuple):
@@ -44,69 +43,61 @@ def _kind(tiles: Any) -> tuple[Any, str]:
     return tiles.shape[1:], name
 
 
-def combine(  # noqa: PLR0913 - all but two by keyword
-    batch: dict[str, Any],
-    layout: Layout,
-    *,
-    samples: int,
+def combine(
+    gathered: Mapping[str, Sequence[tuple[int, str, Any]]],
+    media: Sequence[Media],
     truncated: Sequence[int],
-    token_bytes: int,
-    max_batch_bytes: int | None,
+    budget: Budget,
     return_tensors: Literal["pt", "np"],
 ) -> dict[str, Any]:
-    """Replaces the gathered values of each medium by one tensor, after everything was looked at.
+    """One tensor of each medium, after everything was looked at.
 
     Args:
-        batch: What the core has made; media are lists of one value (or None) a row, or absent.
-        layout: The layout of the batch.
-        samples: Number of samples.
+        gathered: By the name of a medium, the values that samples have, in row order: (sample, key, value).
+        media: The media of the layout.
         truncated: The samples of which a row was truncated; they may not have images.
-        token_bytes: Bytes of the token arrays.
-        max_batch_bytes: Most bytes of the batch, if limited.
+        budget: What the batch may take.
         return_tensors: ``"pt"`` or ``"np"``.
 
     Returns:
-        The batch, its keys in the order of the layout.
+        Tensors (or arrays) by the name of the medium, of those that the batch has.
 
     Raises:
         KeyError, TypeError, ValueError, MemoryError: As ``PreferenceCollator`` says.
     """
-    found = {medium.name: _entries(medium, batch.pop(medium.name, ()), layout, samples) for medium in layout.media}
-    for medium in layout.media:
+    found = {medium.name: _entries(medium, gathered.get(medium.name, ())) for medium in media}
+    by_name = {medium.name: medium for medium in media}
+    for medium in media:
         if medium.flags_of is not None:
-            _check_flags(medium, found, layout)
-    cut = _samples_with_images(layout, found).intersection(truncated) if truncated else ()
+            _check_flags(medium, by_name[medium.flags_of], found)
+    cut = _samples_with_images(media, found).intersection(truncated) if truncated else ()
     if cut:
         raise ValueError(
             f"sample {min(cut)}: truncation could cut image tokens, and the sample has images: expected a larger "
             f"max_length, or samples that fit it"
         )
-    for medium in layout.media:
+    for medium in media:
         if not found[medium.name] and medium.blank is not None:
             found[medium.name] = [_blank(medium, medium.blank)]
     found = {name: entries for name, entries in found.items() if entries}
     if not found:
-        return batch
-    if max_batch_bytes is not None:
-        _check_bytes(found, token_bytes, max_batch_bytes)
-    batch.update(_concatenate_all(found, return_tensors))
-    return {name: batch[name] for name in layout.names() if name in batch}
+        return {}
+    every = [entry for entries in found.values() for entry in entries]
+    largest = max(every, key=lambda entry: int(entry.tiles.nbytes))
+    budget.take(sum(entry.tiles.nbytes for entry in every), largest.place, largest.tiles.nbytes)
+    return _concatenate_all(found, return_tensors)
 
 
-def _entries(medium: Media, values: Sequence[Any], layout: Layout, samples: int) -> list[Entry]:
+def _entries(medium: Media, values: Sequence[tuple[int, str, Any]]) -> list[Entry]:
     """The entries of a medium in row order; a row without tiles has none. All their tiles are alike."""
-    parts = len(medium.keys)
     found: list[Entry] = []
-    for row, value in enumerate(values):
-        part, sample = divmod(row, samples) if layout.order == "grouped" else (row % parts, row // parts)
-        if value is not None:
-            key = medium.keys[part]
-            place = f"sample {sample}: '{key}'"
-            tiles = _tiles(value, place)
-            if number := tiles.shape[0]:
-                found.append(Entry(sample, key, tiles, number, place))
+    for sample, key, value in values:
+        place = f"sample {sample}: '{key}'"
+        tiles = _tiles(value, place)
+        if number := tiles.shape[0]:
+            found.append(Entry(sample, key, tiles, number, place))
     if not found and not medium.optional:
-        raise KeyError(f"sample 0: no '{medium.keys[0]}', and no other sample of the batch has it")
+        raise KeyError(f"sample 0: no tile in '{medium.keys[0]}', nor in that of any other sample of the batch")
     kinds = [_kind(entry.tiles) for entry in found]
     for entry, (shape, dtype) in zip(found, kinds, strict=True):
         if (shape, dtype) != kinds[0]:
@@ -139,13 +130,14 @@ def _counted(value: Any, place: str) -> Any:
 def _of_list(value: Sequence[Any], place: str) -> Any:
     """A list of tiles as one tensor or array, dtype as it is; of numbers as torch has them."""
     try:
-        if value and all(is_tensor(tile) for tile in value):
-            import torch  # noqa: PLC0415 - there are tensors, so it is there
+        with allocation(place):
+            if value and all(is_tensor(tile) for tile in value):
+                import torch  # noqa: PLC0415 - there are tensors, so it is there
 
-            return torch.stack([dense(tile, place) for tile in value])
-        if value and all(isinstance(tile, np.ndarray) for tile in value):
-            return np.stack(value)
-        return array_of_numbers(value)
+                return torch.stack([dense(tile, place) for tile in value])
+            if value and all(isinstance(tile, np.ndarray) for tile in value):
+                return np.stack(value)
+            return array_of_numbers(value)
     except RuntimeError as error:
         raise ValueError(f"{place} is a {type(value).__name__} of tiles that cannot be stacked: {error}") from error
     except (TypeError, ValueError, OverflowError) as error:
@@ -154,9 +146,8 @@ def _of_list(value: Sequence[Any], place: str) -> Any:
         raise TypeError(f"{place} is a {type(value).__name__} that is no array: {error}") from error
 
 
-def _check_flags(flags: Media, found: Mapping[str, list[Entry]], layout: Layout) -> None:
+def _check_flags(flags: Media, tiles_medium: Media, found: Mapping[str, list[Entry]]) -> None:
     """Flags and tiles of a sample come together and agree in number."""
-    tiles_medium = next(medium for medium in layout.media if medium.name == flags.flags_of)
     tiles, flagged = (
         {(entry.sample, medium.keys.index(entry.key)): entry for entry in found[medium.name]}
         for medium in (tiles_medium, flags)
@@ -176,11 +167,11 @@ def _check_flags(flags: Media, found: Mapping[str, list[Entry]], layout: Layout)
             )
 
 
-def _samples_with_images(layout: Layout, found: Mapping[str, list[Entry]]) -> set[int]:
+def _samples_with_images(media: Sequence[Media], found: Mapping[str, list[Entry]]) -> set[int]:
     """The samples that have an image; a tile with flag 0 is none."""
-    flags = {medium.flags_of: medium.name for medium in layout.media if medium.flags_of is not None}
+    flags = {medium.flags_of: medium.name for medium in media if medium.flags_of is not None}
     samples: set[int] = set()
-    for medium in layout.media:
+    for medium in media:
         if medium.flags_of is None:
             entries = found[flags.get(medium.name, medium.name)]
             flagged = medium.name in flags
@@ -189,28 +180,22 @@ def _samples_with_images(layout: Layout, found: Mapping[str, list[Entry]]) -> se
 
 
 def _blank(medium: Media, shape: tuple[int, ...]) -> Entry:
-    """One tile of zeros: float32, or int64 for flags."""
-    dtype = np.float32 if medium.flags_of is None else np.int64
-    return Entry(0, medium.keys[0], np.zeros((1, *shape), dtype), 1, f"the blank tile of '{medium.name}'")
-
-
-def _check_bytes(found: Mapping[str, list[Entry]], token_bytes: int, limit: int) -> None:
-    entries = [entry for entries in found.values() for entry in entries]
-    nbytes = token_bytes + sum(entry.tiles.nbytes for entry in entries)
-    if nbytes > limit:
-        largest = max(entries, key=lambda entry: int(entry.tiles.nbytes))
-        raise MemoryError(
-            f"{largest.place}, of {largest.tiles.nbytes} bytes, makes a batch of {nbytes} bytes, more than "
-            f"max_batch_bytes={limit}"
-        )
+    """One tile of zeros: float32, or int64 for flags. It takes no memory before it is copied into the batch."""
+    zero = np.float32(0) if medium.flags_of is None else np.int64(0)
+    place = f"the blank tile of '{medium.name}'"
+    try:
+        tile = np.broadcast_to(zero, (1, *shape))
+    except ValueError as error:
+        raise MemoryError(f"{place}, of shape {list(shape)}, is larger than the address space") from error
+    return Entry(0, medium.keys[0], tile, 1, place)
 
 
 def _concatenate_all(found: Mapping[str, list[Entry]], return_tensors: Literal["pt", "np"]) -> dict[str, Any]:
-    """Concatenates each medium on dimension 0, all of them in one new block."""
+    """Concatenates each medium on dimension 0, all of them in one new block, each on a cache line."""
     offsets, end = {}, 0
     for name, entries in found.items():
         offsets[name] = end
-        end += -(-sum(entry.tiles.nbytes for entry in entries) // _ALIGNMENT) * _ALIGNMENT
+        end += -(-sum(entry.tiles.nbytes for entry in entries) // _core.ALIGNMENT) * _core.ALIGNMENT
     if end > sys.maxsize:
         raise MemoryError(f"the images of the batch have {end} bytes, more than the address space")
     block = _core.empty(end)
@@ -231,7 +216,9 @@ def _cat(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:
         # NumPy reads arrays as they are (read-only, byte-swapped); bfloat16 it never has.
         return torch.from_numpy(_concatenate(memory, entries, shape))
     out = torch.from_numpy(memory).view(tensors[0].dtype).view(shape)
-    return torch.cat(tensors, out=out)
+    with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - a subclass's tiles are tiles, its code is not asked
+        torch.cat(tensors, out=out)
+    return out
 
 
 def _concatenate(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-from . import convert, extras, media
+from . import _convert, _extras, _media
+from ._budget import Budget
+from ._checks import check_choice, check_count, check_int64
 from ._core import Collator, Rest
-from .layout import (
-    NAMED,
-    PAIR,
-    SEPARATE,
-    Column,
-    Extra,
-    Layout,
-    Matrix,
-    PaddingSide,
-    TruncationMode,
-    check_choice,
-    check_count,
-    check_int64,
-)
+from .layout import NAMED, PAIR, SEPARATE, Column, Extra, Layout, Matrix, PaddingSide, TruncationMode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,17 +57,18 @@ class PreferenceCollator:
             None: no masks.
         extra_keys: What happens to keys that the layout does not name: ``"drop"``, ``"list"``,
             ``"stack"`` or ``"error"``. An unknown key that begins with ``chosen_``, ``rejected_``,
-            ``prompt_`` or ``ref_`` is always an error.
+            ``prompt_`` or ``ref_`` is always an error: it is most likely misspelt.
         blank_image: Shape of one tile, such as ``(3, 448, 448)``. A batch without any image then gets
             one tile of zeros with flag 0: for trainers that always run the vision tower (ranks
             without images hang ZeRO-3).
         return_tensors: ``"pt"`` or ``"np"``.
-        max_batch_bytes: A batch of more bytes is a MemoryError: the token arrays are added up before
-            their memory is asked for, the images before theirs.
+        max_batch_bytes: A batch of more bytes is a MemoryError: token arrays, images and stacked extra
+            keys are each added up before their memory is asked for. None: no limit.
 
-    For all of them None means the layout's own value (but no masks, for ``attention_mask``).
+    Where None is the default, it means the layout's own value; ``attention_mask=None`` means no masks.
 
     Raises:
+        ImportError: ``return_tensors="pt"``, and torch is not installed.
         TypeError: An option, or a value in a sample, is of the wrong kind.
         ValueError: An option or a value is wrong; lengths differ; truncation removes what matters.
         KeyError: A key is missing or unknown.
@@ -130,22 +120,19 @@ class PreferenceCollator:
     _table: Layout = field(init=False, repr=False, compare=False)
     _core: Collator = field(init=False, repr=False, compare=False)
     _done_by_core: bool = field(init=False, repr=False, compare=False)
-    _reads_samples: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         self._check_options()
         table = _resolved(self)
         wrap = None
         if self.return_tensors == "pt":
-            import torch  # noqa: PLC0415 - `import dpo_collate` must not need torch
-
-            wrap = torch.from_numpy
+            wrap = _from_numpy()
         core = Collator(
             table,
             pad_token_id=self.pad_token_id,
             label_pad_token_id=self.label_pad_token_id,
-            row=convert.row,
-            number=convert.number,
+            row=_convert.row,
+            number=_convert.number,
             wrap=wrap,
             max_batch_bytes=self.max_batch_bytes,
         )
@@ -153,7 +140,6 @@ class PreferenceCollator:
         object.__setattr__(self, "_table", table)
         object.__setattr__(self, "_core", core)
         object.__setattr__(self, "_done_by_core", table.returns is None and not always)
-        object.__setattr__(self, "_reads_samples", table.returns is not None or table.extra in {"list", "stack"})
 
     def __call__(self, samples: Sequence[Mapping[str, Any]], *, min_length: int | None = None) -> Batch:
         """Makes a batch of a list of samples.
@@ -162,12 +148,9 @@ class PreferenceCollator:
             samples: At least one sample.
             min_length: Least width of this batch, for example the longest of all ranks.
         """
-        if min_length is None:
-            min_length = 0
-        else:
-            check_count("min_length", min_length, 0)
-        if type(samples) is not list or self._reads_samples:
-            samples = _listed(samples)
+        min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
+        if type(samples) is not list or self._table.returns is not None:
+            samples = listed(samples)
         batch, rest = self._core.collate(samples, min_length)
         if rest is None and self._done_by_core:
             return batch
@@ -176,18 +159,15 @@ class PreferenceCollator:
     def _finish(self, batch: Batch, rest: Rest | None, samples: Sequence[Mapping[str, Any]]) -> Batch:
         """Does what the core leaves to do: media, extra keys, the order of keys."""
         table = self._table
-        if table.media:
-            batch = media.combine(
-                batch,
-                table,
-                samples=rest.samples if rest is not None else 0,
-                truncated=rest.truncated if rest is not None else (),
-                token_bytes=rest.nbytes if rest is not None else 0,
-                max_batch_bytes=self.max_batch_bytes,
-                return_tensors=self.return_tensors,
-            )
-        if rest is not None and rest.unknown:
-            batch.update(extras.collect(rest.unknown, samples, table.extra, self.return_tensors))
+        budget = Budget(self.max_batch_bytes, rest.nbytes if rest is not None else 0)
+        found = rest.media if rest is not None else {}
+        truncated = rest.truncated if rest is not None else ()
+        images = _media.combine(found, table.media, truncated, budget, self.return_tensors)
+        if images:
+            batch |= images
+            batch = {name: batch[name] for name in table.names() if name in batch}
+        if rest is not None and rest.extras:
+            batch |= _extras.collect(rest.extras, table.extra, budget, self.return_tensors)
         if table.returns == "sample":
             batch = {key: batch[key] for key in (*(key for key in samples[0] if key in batch), *batch)}
         return batch
@@ -195,8 +175,8 @@ class PreferenceCollator:
     def _check_options(self) -> None:
         if not isinstance(self.layout, Layout):
             check_choice("layout", self.layout, NAMED)
-        check_int64("pad_token_id", self.pad_token_id)
-        check_int64("label_pad_token_id", self.label_pad_token_id)
+        for name in ("pad_token_id", "label_pad_token_id"):
+            object.__setattr__(self, name, check_int64(name, getattr(self, name)))
         check_choice("padding_side", self.padding_side, (None, *get_args(PaddingSide)))
         check_choice("truncation_mode", self.truncation_mode, (None, *get_args(TruncationMode)))
         check_choice("attention_mask", self.attention_mask, ("auto", "value", None))
@@ -204,14 +184,12 @@ class PreferenceCollator:
         check_choice("return_tensors", self.return_tensors, ("pt", "np"))
         for name in ("pad_to_multiple_of", "max_length", "max_batch_bytes"):
             if getattr(self, name) is not None:
-                check_count(name, getattr(self, name), 1)
+                object.__setattr__(self, name, check_count(name, getattr(self, name), 1))
         if self.blank_image is not None:
             shape: Any = self.blank_image
             if not isinstance(shape, tuple | list) or not shape:
                 raise TypeError(f"blank_image={shape!r}: expected the shape of a tile, such as (3, 448, 448)")
-            for size in shape:
-                check_count("blank_image", size, 1)
-            object.__setattr__(self, "blank_image", tuple(shape))
+            object.__setattr__(self, "blank_image", tuple(check_count("blank_image", size, 1) for size in shape))
 
     def _options(self) -> dict[str, Any]:
         return {option.name: getattr(self, option.name) for option in fields(self) if option.init}
@@ -233,15 +211,22 @@ class PreferenceCollator:
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
 
 
-def _listed(samples: Any) -> Any:
-    """A list of our own: samples may be an iterator, and Python code in them may change their list."""
-    if isinstance(samples, Mapping | str | bytes):
-        return samples  # the core refuses it
+def _from_numpy() -> Any:
+    """What makes a tensor of an array. torch is imported here: `import dpo_collate` must not need it."""
     try:
-        iterator = iter(samples)
-    except TypeError:
-        return samples
-    return list(iterator)
+        from torch import from_numpy  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        hint = "return_tensors='pt' needs torch: install dpo_collate[torch], or use return_tensors='np'"
+        raise ModuleNotFoundError(f"{error}; {hint}", name=error.name) from None
+    return from_numpy
+
+
+def listed(samples: Any) -> Any:
+    """A list of our own: samples may be an iterator, and Python code in them may change their list."""
+    sequence = isinstance(samples, Iterable) or hasattr(samples, "__getitem__")
+    if isinstance(samples, Mapping | str | bytes) or not sequence:
+        return samples  # the core refuses it
+    return list(samples)
 
 
 def _resolved(collator: PreferenceCollator) -> Layout:
@@ -269,17 +254,23 @@ def _with_masks(layout: Layout, mask: Literal["value"] | None) -> Layout:
     """The layout with masks by value, or without any; the samples' own are ignored."""
     matrices: list[Matrix] = []
     ignored = list(layout.ignored)
+    found = False
     for matrix in layout.matrices:
         columns: list[Column] = []
+        stems = {stem.removesuffix("_") for row in matrix.rows for stem in row}
+        masks = {"attention_mask", "{}attention_mask", *(f"{stem}_attention_mask" for stem in ("{}", *stems))}
         for column in matrix.columns:
-            if column.name.replace("{}", "").removeprefix("_") != "attention_mask":
+            if column.name not in masks:
                 columns.append(column)
                 continue
+            found = True
             if "{}" in column.of:
                 ignored.extend(column.of.replace("{}", stem) for row in matrix.rows for stem in row)
             if mask == "value":
                 columns.append(replace(column, of="tokens", differs_from="pad_token_id", default=None, optional=False))
         matrices.append(replace(matrix, columns=tuple(columns)))
+    if mask == "value" and not found:
+        raise ValueError(f"attention_mask={mask!r}: layout {layout.name!r} has no column of that name")
     return replace(layout, matrices=tuple(matrices), ignored=tuple(ignored))
 
 

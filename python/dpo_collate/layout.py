@@ -40,11 +40,12 @@ Example:
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, TypeAlias, get_args
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from ._checks import check_choice, check_count, check_int64, check_tuple, check_type
+
+__all__ = ["IMAGES", "NAMED", "PAIR", "SEPARATE", "Column", "Layout", "Length", "Matrix", "Media", "Scalar"]
 
 Fill: TypeAlias = int | float | Literal["pad_token_id", "label_pad_token_id"]
 """What a cell of padding holds."""
@@ -57,31 +58,6 @@ DType: TypeAlias = Literal["int64", "int32", "bool", "float32", "float64"]
 _SYMBOLS = ("pad_token_id", "label_pad_token_id")
 
 
-def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
-    """Raises a ValueError that names the allowed values, unless ``value`` is one of them."""
-    choices = tuple(choices)
-    if not any(value is choice or (type(value) is type(choice) and value == choice) for choice in choices):
-        raise ValueError(f"{name}={value!r}: expected {' or '.join(repr(choice) for choice in choices)}")
-
-
-def check_count(name: str, value: object, least: int) -> None:
-    """Raises a TypeError or ValueError unless ``value`` is an int of at least ``least``."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: expected an integer")
-    if value < least:
-        raise ValueError(f"{name}={value!r}: expected {least} or more")
-    if value >= 1 << 62:
-        raise ValueError(f"{name}={value!r}: expected less than 2**62")
-
-
-def check_int64(name: str, value: object) -> None:
-    """Raises a TypeError or ValueError unless ``value`` is an int of 64 bits."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: expected an integer")
-    if not -(1 << 63) <= value < 1 << 63:
-        raise ValueError(f"{name}={value!r}: expected an integer of 64 bits")
-
-
 def _check_fill(name: str, value: object) -> None:
     if isinstance(value, str):
         check_choice(name, value, _SYMBOLS)
@@ -89,16 +65,6 @@ def _check_fill(name: str, value: object) -> None:
         return
     else:
         check_int64(name, value)
-
-
-def _check_type(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r}: expected a {kind.__name__}")
-
-
-def _check_tuple(name: str, value: object, kind: type) -> None:
-    if not isinstance(value, tuple) or not all(isinstance(entry, kind) for entry in value):
-        raise TypeError(f"{name}={value!r}: expected a tuple of {kind.__name__}")
 
 
 @dataclass(frozen=True)
@@ -120,6 +86,7 @@ class Length:
             equal parts). In a padded matrix all rows are as long as the matrix is wide.
     """
 
+    _: KW_ONLY
     max_length: int | None = None
     truncation_mode: TruncationMode = "keep_start"
     min_length: int = 0
@@ -134,7 +101,7 @@ class Length:
         check_count("min_length", self.min_length, 0)
         check_count("multiple_of", self.multiple_of, 1)
         check_count("row_multiple_of", self.row_multiple_of, 1)
-        _check_tuple("buckets", self.buckets, int)
+        check_tuple("buckets", self.buckets, int)
         for bucket in self.buckets:
             check_count("buckets", bucket, 1)
             if bucket % self.row_multiple_of:
@@ -158,7 +125,8 @@ class Column:
         dtype: Type of its cells.
         on: Indices of the segments that carry the content, elsewhere it is padding: with rows of
             prompt and completion, ``of="ones", on=(1,)`` is a completion mask. Says what is scored.
-        differs_from: Cells are 1 where the content is not this value, else 0.
+        differs_from: Cells are 1 where the content is not this value, else 0. A mask made out of
+            ``"label_pad_token_id"`` says what is scored.
         optional: If no sample has the parallel keys, the column is left out; if some have, an error.
         default: ``"ones"``: if no sample has the parallel keys, the column shows ones instead.
         nonempty: A row that is all padding is an error.
@@ -168,6 +136,7 @@ class Column:
     of: str = "tokens"
     pad: Fill = 0
     dtype: DType = "int64"
+    _: KW_ONLY
     on: tuple[int, ...] | None = None
     differs_from: Fill | None = None
     optional: bool = False
@@ -176,13 +145,13 @@ class Column:
 
     def __post_init__(self) -> None:
         for name, kind in (("name", str), ("of", str), ("optional", bool), ("nonempty", bool)):
-            _check_type(name, getattr(self, name), kind)
+            check_type(name, getattr(self, name), kind)
         if "{}" not in self.of:
             check_choice("of", self.of, ("tokens", "ones", "{}_<key>"))
         _check_fill("pad", self.pad)
         check_choice("dtype", self.dtype, get_args(DType))
         if self.on is not None:
-            _check_tuple("on", self.on, int)
+            check_tuple("on", self.on, int)
         if self.differs_from is not None:
             _check_fill("differs_from", self.differs_from)
         check_choice("default", self.default, (None, "ones"))
@@ -207,19 +176,20 @@ class Matrix:
 
     rows: tuple[tuple[str, ...], ...]
     columns: tuple[Column, ...]
+    _: KW_ONLY
     tokens: str = "{}_input_ids"
     side: PaddingSide = "right"
     length: Length = field(default_factory=Length)
 
     def __post_init__(self) -> None:
-        _check_tuple("rows", self.rows, tuple)
+        check_tuple("rows", self.rows, tuple)
         for row in self.rows:
-            _check_tuple("rows", row, str)
+            check_tuple("rows", row, str)
         if not self.rows or not all(self.rows) or len({len(row) for row in self.rows}) > 1:
             raise ValueError(f"rows={self.rows!r}: expected rows of equally many stems, at least one")
-        _check_tuple("columns", self.columns, Column)
-        _check_type("tokens", self.tokens, str)
-        _check_type("length", self.length, Length)
+        check_tuple("columns", self.columns, Column)
+        check_type("tokens", self.tokens, str)
+        check_type("length", self.length, Length)
         if "{}" not in self.tokens:
             raise ValueError(f"tokens={self.tokens!r}: expected '{{}}' where the stem goes")
         check_choice("side", self.side, get_args(PaddingSide))
@@ -243,7 +213,8 @@ class Media:
         name: Key of the result in the batch.
         keys: Keys in the sample.
         optional: In no sample: left out; otherwise that is an error.
-        blank: Shape of one tile. If no sample has any, the batch gets one such tile of zeros.
+        blank: Shape of one tile. If no sample has any, the batch gets one such tile of zeros, float32
+            (flags: int64, shape ``()``).
         flags_of: Name of the medium whose tiles these values flag: 1 for a tile that is an image, 0
             for one that only fills a place. Both come together and agree in number; a tile with
             flag 0 does not count as an image.
@@ -251,18 +222,19 @@ class Media:
 
     name: str
     keys: tuple[str, ...]
+    _: KW_ONLY
     optional: bool = True
     blank: tuple[int, ...] | None = None
     flags_of: str | None = None
 
     def __post_init__(self) -> None:
-        _check_type("name", self.name, str)
-        _check_tuple("keys", self.keys, str)
+        check_type("name", self.name, str)
+        check_tuple("keys", self.keys, str)
         if not self.keys:
             raise ValueError("keys=(): expected at least one key")
-        _check_type("optional", self.optional, bool)
+        check_type("optional", self.optional, bool)
         if self.blank is not None:
-            _check_tuple("blank", self.blank, int)
+            check_tuple("blank", self.blank, int)
             for size in self.blank:
                 check_count("blank", size, 1)
 
@@ -284,15 +256,16 @@ class Scalar:
     name: str
     keys: tuple[str, ...]
     dtype: DType = "float32"
+    _: KW_ONLY
     default: float | None = None
     optional: bool = False
 
     def __post_init__(self) -> None:
-        _check_type("name", self.name, str)
-        _check_tuple("keys", self.keys, str)
+        check_type("name", self.name, str)
+        check_tuple("keys", self.keys, str)
         if not self.keys:
             raise ValueError("keys=(): expected at least one key")
-        _check_type("optional", self.optional, bool)
+        check_type("optional", self.optional, bool)
         check_choice("dtype", self.dtype, get_args(DType))
         if self.default is not None:
             _check_fill("default", self.default)
@@ -327,6 +300,7 @@ class Layout:
     matrices: tuple[Matrix, ...]
     media: tuple[Media, ...] = ()
     scalars: tuple[Scalar, ...] = ()
+    _: KW_ONLY
     order: Literal["grouped", "interleaved"] = "grouped"
     extra: Extra = "drop"
     reserved: tuple[str, ...] = RESERVED
@@ -334,10 +308,10 @@ class Layout:
     returns: Literal["sample"] | None = None
 
     def __post_init__(self) -> None:
-        _check_type("name", self.name, str)
+        check_type("name", self.name, str)
         kinds: dict[str, Any] = {"matrices": Matrix, "media": Media, "scalars": Scalar, "reserved": str, "ignored": str}
         for name, kind in kinds.items():
-            _check_tuple(name, getattr(self, name), kind)
+            check_tuple(name, getattr(self, name), kind)
         if not self.matrices:
             raise ValueError("matrices=(): expected at least one matrix")
         check_choice("order", self.order, ("grouped", "interleaved"))
@@ -347,12 +321,17 @@ class Layout:
         if twice:
             raise ValueError(f"layout {self.name!r} names {twice[0]!r} twice: expected each key of the batch once")
         keys = {medium.name: len(medium.keys) for medium in self.media}
+        blanks = {medium.name: medium.blank for medium in self.media}
         for medium in self.media:
             if medium.flags_of is not None:
                 if medium.flags_of not in keys or medium.flags_of == medium.name:
                     raise ValueError(f"flags_of={medium.flags_of!r}: expected the name of another medium")
                 if keys[medium.flags_of] != len(medium.keys):
                     raise ValueError(f"keys={medium.keys!r}: expected as many as {medium.flags_of!r} has")
+                if (medium.blank is None) != (blanks[medium.flags_of] is None):
+                    raise ValueError(
+                        f"{medium.name!r} flags {medium.flags_of!r}: expected a blank tile of both or none"
+                    )
 
     def names(self) -> tuple[str, ...]:
         """All keys that a batch can have, in order.

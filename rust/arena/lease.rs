@@ -5,10 +5,7 @@ use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 
-use crate::cells::Cell;
-
-/// Arrays begin on cache lines.
-const ALIGNMENT: usize = 64;
+use crate::cells::{ALIGNMENT, Cell};
 
 /// The allocator refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +37,7 @@ impl Lease {
         Ok(Self { start, layout })
     }
 
-    /// Where the block begins; a multiple of 64.
+    /// Where the block begins; a multiple of [`ALIGNMENT`].
     #[must_use]
     pub fn start(&self) -> NonNull<u8> {
         self.start

@@ -9,12 +9,21 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods};
 
 use crate::error::{Cause, CollateError, Kind};
-use crate::source::gather::Gathered;
+use crate::source::gather::{Failure, Gathered};
 
 /// Most keys of a sample that a message lists.
 const KEYS_SHOWN: usize = 16;
 
-/// The exception for an error of a batch.
+impl From<Failure> for PyErr {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Raised(error) => error,
+            Failure::Batch(error) => exception(error.kind(), error.to_string()),
+        }
+    }
+}
+
+/// The exception for an error of a batch whose samples have been gathered.
 pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>) -> PyErr {
     let mut message = error.to_string();
     if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample.and_then(|index| gathered.sample(index))) {
@@ -39,7 +48,11 @@ pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>) -> PyErr 
             let _ = write!(message, " (its keys: {}{more})", names.join(", "));
         }
     }
-    match error.kind() {
+    exception(error.kind(), message)
+}
+
+fn exception(kind: Kind, message: String) -> PyErr {
+    match kind {
         Kind::Key => PyKeyError::new_err(message),
         Kind::Type => PyTypeError::new_err(message),
         Kind::Value => PyValueError::new_err(message),

@@ -4,12 +4,14 @@ mod errors;
 mod table;
 mod wrap;
 
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::collate::{Batch, Collated, Stop, collate};
 use crate::plan::Request;
-use crate::source::gather::{Converter, Gathered, Keys};
+use crate::source::gather::{Converter, Extra, Gathered};
+use crate::source::keys::Keys;
 use errors::{guarded, to_python};
 use table::{Symbols, Table};
 use wrap::Block;
@@ -26,6 +28,10 @@ mod _core {
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "Python's name for it")]
     const __version__: &str = env!("CARGO_PKG_VERSION");
+
+    /// Arrays begin on multiples of so many bytes.
+    #[pymodule_export]
+    const ALIGNMENT: usize = crate::cells::ALIGNMENT;
 
     /// Whether the extension was built without optimisation, and is some thirty times slower.
     #[pymodule_export]
@@ -61,24 +67,23 @@ struct Collator {
     max_bytes: Option<usize>,
 }
 
-/// What the core leaves to the Python layer to finish, besides media, whose entries in the batch are
-/// still lists of one value (or None) a row.
+/// What the core leaves to the Python layer to finish.
 #[pyclass(frozen, get_all, module = "dpo_collate._core")]
 struct Rest {
-    /// Number of samples that were gathered.
-    samples: usize,
+    /// By the name of each medium that some sample has, what there is in row order: (sample, key, value).
+    media: Py<PyDict>,
+    /// By the key of each extra that is wanted, the values of all samples.
+    extras: Py<PyDict>,
     /// Samples of which a row was truncated.
     truncated: Vec<usize>,
-    /// Keys of the first sample that the layout does not name, if they are to be reported.
-    unknown: Vec<Py<PyAny>>,
     /// Bytes of the token arrays.
     nbytes: usize,
 }
 
 #[pymethods]
 impl Collator {
-    /// Resolves `layout`. `row(value, place)` and `number(value, place)` turn a value that cannot be
-    /// read directly into a plain array or number; `wrap(array)` makes a tensor of an array.
+    /// Resolves `layout`. `row(value, place, floats)` and `number(value, place)` turn a value that cannot
+    /// be read directly into a plain array or number; `wrap(array)` makes a tensor of an array.
     #[new]
     #[pyo3(signature = (layout, *, pad_token_id, label_pad_token_id, row, number, wrap, max_batch_bytes))]
     fn new(
@@ -111,7 +116,8 @@ impl Collator {
         })
     }
 
-    /// Makes a batch of a list of samples. With the batch comes what is left to do, if anything is.
+    /// Makes a batch of a list of samples. With the batch, which lacks media and extra keys, comes what
+    /// is left to do, if anything is.
     #[pyo3(signature = (samples, min_length))]
     fn collate<'py>(
         &self,
@@ -119,6 +125,10 @@ impl Collator {
         min_length: usize,
     ) -> PyResult<(Bound<'py, PyDict>, Option<Rest>)> {
         guarded(|| {
+            let Ok(samples) = samples.cast::<PyList>() else {
+                let found = samples.get_type().name()?;
+                return Err(PyTypeError::new_err(format!("expected a list of samples, got {found}")));
+            };
             let mut gathered = Gathered::take(samples, &self.table.keys, &self.number)?;
             let collated = self.view_and_fill(&mut gathered, min_length)?;
             self.wrap(samples.py(), &gathered, collated)
@@ -178,35 +188,40 @@ impl Collator {
                 put(&names[column.index], column.array)?;
             }
         }
-        let media = self.put_media(py, gathered, &batch)?;
         for (name, array) in self.scalars.iter().zip(&plan.scalars) {
             if let Some(array) = array {
                 put(name, *array)?;
             }
         }
-        if media == 0 && plan.truncated.is_empty() && gathered.unknown.is_empty() && self.max_bytes.is_none() {
+        let media = self.media(py, gathered)?;
+        if media.is_empty() && gathered.extras.is_empty() && self.max_bytes.is_none() {
             return Ok((batch, None));
         }
-        let unknown = gathered.unknown.iter().map(|key| key.clone().unbind()).collect();
-        let rest = Rest { samples: gathered.samples(), truncated: plan.truncated, unknown, nbytes: plan.bytes };
-        Ok((batch, Some(rest)))
+        let extras = PyDict::new(py);
+        for Extra { key, values } in &gathered.extras {
+            extras.set_item(key, PyList::new(py, values)?)?;
+        }
+        let (media, extras) = (media.unbind(), extras.unbind());
+        Ok((batch, Some(Rest { media, extras, truncated: plan.truncated, nbytes: plan.bytes })))
     }
 
-    /// Puts the gathered values of every medium that some sample has into the batch, in row order;
-    /// says how many media those are.
-    fn put_media<'py>(&self, py: Python<'py>, gathered: &Gathered<'py>, batch: &Bound<'py, PyDict>) -> PyResult<usize> {
+    /// The gathered values of every medium that some sample has, in row order.
+    fn media<'py>(&self, py: Python<'py>, gathered: &Gathered<'py>) -> PyResult<Bound<'py, PyDict>> {
         let Table { layout, media, .. } = &self.table;
-        let mut present = 0;
+        let found = PyDict::new(py);
         for medium in media {
-            let entries = layout.order.entries(medium.keys.len(), gathered.samples());
-            let values: Vec<_> =
-                entries.map(|(part, sample)| gathered.value(sample * layout.keys.len() + medium.keys[part])).collect();
-            if values.iter().any(Option::is_some) {
-                batch.set_item(&medium.name, PyList::new(py, values)?)?;
-                present += 1;
+            let mut values = Vec::new();
+            for (part, sample) in layout.order.entries(medium.keys.len(), gathered.samples()) {
+                let key = medium.keys[part];
+                if let Some(value) = gathered.value(sample * layout.keys.len() + key) {
+                    values.push((sample, self.table.keys.names[key].bind(py), value));
+                }
+            }
+            if !values.is_empty() {
+                found.set_item(&medium.name, PyList::new(py, values)?)?;
             }
         }
-        Ok(present)
+        Ok(found)
     }
 }
 

@@ -4,13 +4,14 @@
 //! checked themselves; what is checked here is what only the whole table shows.
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use crate::cells::DType;
 use crate::error::Number;
 use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Order, Scalar, Side, Truncation};
-use crate::source::gather::{Keys, Role, Unknown};
+use crate::source::keys::{Keys, Role, Unknown};
 
 /// The values of the two symbols that a table may use.
 #[derive(Clone, Copy)]
@@ -51,7 +52,6 @@ struct LengthTable {
 
 #[derive(FromPyObject)]
 struct ColumnTable {
-    name: String,
     of: String,
     pad: FillTable,
     dtype: String,
@@ -73,13 +73,11 @@ struct MatrixTable {
 
 #[derive(FromPyObject)]
 struct MediaTable {
-    name: String,
     keys: Vec<String>,
 }
 
 #[derive(FromPyObject)]
 struct ScalarTable {
-    name: String,
     keys: Vec<String>,
     dtype: String,
     default: Option<FillTable>,
@@ -102,14 +100,15 @@ impl Table {
     /// Resolves a `dpo_collate.layout.Layout`.
     pub(super) fn read(layout: &Bound<'_, PyAny>, symbols: Symbols) -> PyResult<Self> {
         let table: LayoutTable = layout.extract()?;
-        let mut resolver = Resolver { symbols, names: Vec::new(), roles: Vec::new() };
+        // Keys of the batch, in the order of the table; how a stem goes into them is said there alone.
+        let output: Vec<String> = layout.call_method0(intern!(layout.py(), "names"))?.extract()?;
+        let mut resolver =
+            Resolver { symbols, output: output.clone().into_iter(), names: Vec::new(), roles: Vec::new() };
         let matrices = table.matrices.iter().map(|matrix| resolver.matrix(matrix)).collect::<PyResult<Vec<_>>>()?;
         let media = table.media.iter().map(|medium| resolver.medium(medium)).collect::<PyResult<Vec<_>>>()?;
         let scalars = table.scalars.iter().map(|scalar| resolver.scalar(scalar)).collect::<PyResult<Vec<_>>>()?;
         // A sample may carry what the batch will make anew (InternVL's carry their masks).
-        let made = matrices.iter().flat_map(|matrix| &matrix.columns).map(|column| &column.name);
-        let made = made.chain(media.iter().map(|medium| &medium.name)).chain(scalars.iter().map(|scalar| &scalar.name));
-        for name in made.chain(&table.ignored) {
+        for name in output.iter().chain(&table.ignored) {
             if !resolver.names.contains(name) {
                 resolver.key(name, Role::Ignored)?;
             }
@@ -122,7 +121,7 @@ impl Table {
         let unknown = match table.extra.as_str() {
             "drop" => Unknown::Drop,
             "error" => Unknown::Error,
-            "list" | "stack" => Unknown::Report,
+            "list" | "stack" => Unknown::Take,
             other => return Err(unknown_word("extra", other)),
         };
         let py = layout.py();
@@ -137,6 +136,7 @@ impl Table {
 
 struct Resolver {
     symbols: Symbols,
+    output: std::vec::IntoIter<String>,
     names: Vec<String>,
     roles: Vec<Role>,
 }
@@ -150,7 +150,10 @@ impl Resolver {
             return Ok(self.names.len() - 1);
         };
         match (&mut self.roles[key], role) {
-            (Role::Row { required }, Role::Row { required: also }) => *required |= also,
+            (Role::Row { required, floats }, Role::Row { required: also, floats: these }) => {
+                *required |= also;
+                *floats |= these;
+            }
             (known, role) if *known != role => {
                 return Err(PyValueError::new_err(format!("'{name}' cannot be both {known} and {role}")));
             }
@@ -160,7 +163,8 @@ impl Resolver {
     }
 
     fn matrix(&mut self, table: &MatrixTable) -> PyResult<Matrix> {
-        let rows = self.rows(table, &table.tokens, true)?;
+        let floats = table.columns.iter().any(|column| column.of == "tokens" && column.dtype.starts_with("float"));
+        let rows = self.rows(table, &table.tokens, Role::Row { required: true, floats })?;
         let columns = table.columns.iter().map(|column| self.column(table, column)).collect::<PyResult<_>>()?;
         let side = match table.side.as_str() {
             "left" => Side::Left,
@@ -171,8 +175,8 @@ impl Resolver {
     }
 
     /// For each row of the matrix, the keys that a template names for its segments.
-    fn rows(&mut self, table: &MatrixTable, template: &str, required: bool) -> PyResult<Vec<Vec<Key>>> {
-        let mut key = |stem: &String| self.key(&template.replace("{}", stem), Role::Row { required });
+    fn rows(&mut self, table: &MatrixTable, template: &str, role: Role) -> PyResult<Vec<Vec<Key>>> {
+        let mut key = |stem: &String| self.key(&template.replace("{}", stem), role);
         table.rows.iter().map(|stems| stems.iter().map(&mut key).collect()).collect()
     }
 
@@ -183,18 +187,18 @@ impl Resolver {
             (None, true) => Absent::LeftOut,
             (None, false) => Absent::Error,
         };
+        let dtype = dtype(&table.dtype)?;
         let content = match table.of.as_str() {
             "tokens" => Content::Tokens,
             "ones" => Content::Ones,
             template if template.contains("{}") => {
-                Content::Parallel(self.rows(matrix, template, absent == Absent::Error)?)
+                let floats = dtype.is_float() || table.differs_from.is_some();
+                let role = Role::Row { required: absent == Absent::Error, floats };
+                Content::Parallel(self.rows(matrix, template, role)?)
             }
             other => return Err(unknown_word("of", other)),
         };
-        let dtype = dtype(&table.dtype)?;
-        let last = |stems: &Vec<String>| stems.last().cloned();
-        let stem = matrix.rows.first().and_then(last).unwrap_or_default();
-        let name = table.name.replace("{}", &stem);
+        let name = self.next_name()?;
         let pad = self.number(&table.pad)?;
         if !dtype.fits(pad) {
             return Err(PyValueError::new_err(format!(
@@ -204,12 +208,12 @@ impl Resolver {
         }
         let segments = matrix.rows.iter().map(Vec::len).max().unwrap_or_default();
         let on = table.on.as_ref().map(|on| (0..segments).map(|segment| on.contains(&segment)).collect());
-        let labels = matches!(&table.pad, FillTable::Symbol(symbol) if symbol == "label_pad_token_id");
+        let labels = |fill: &FillTable| matches!(fill, FillTable::Symbol(symbol) if symbol == "label_pad_token_id");
         Ok(Column {
             content,
             pad,
             dtype,
-            scored: labels || table.on.is_some(),
+            scored: labels(&table.pad) || table.differs_from.as_ref().is_some_and(labels) || table.on.is_some(),
             on,
             differs_from: table.differs_from.as_ref().map(|number| self.number(number)).transpose()?,
             absent,
@@ -220,11 +224,11 @@ impl Resolver {
 
     fn medium(&mut self, table: &MediaTable) -> PyResult<Medium> {
         let keys = table.keys.iter().map(|key| self.key(key, Role::Media)).collect::<PyResult<_>>()?;
-        Ok(Medium { name: table.name.clone(), keys })
+        Ok(Medium { name: self.next_name()?, keys })
     }
 
     fn scalar(&mut self, table: &ScalarTable) -> PyResult<Scalar> {
-        let (name, dtype) = (table.name.clone(), dtype(&table.dtype)?);
+        let (name, dtype) = (self.next_name()?, dtype(&table.dtype)?);
         let default = table.default.as_ref().map(|number| self.number(number)).transpose()?;
         if let Some(default) = default.filter(|&default| !dtype.fits(default)) {
             let dtype = dtype.name();
@@ -234,6 +238,11 @@ impl Resolver {
         }
         let keys = table.keys.iter().map(|key| self.key(key, Role::Number)).collect::<PyResult<_>>()?;
         Ok(Scalar { name, keys, dtype, default, optional: table.optional })
+    }
+
+    /// The key in the batch of the next column, medium or scalar of the table.
+    fn next_name(&mut self) -> PyResult<String> {
+        self.output.next().ok_or_else(|| PyValueError::new_err("Layout.names() names too few keys"))
     }
 
     fn number(&self, fill: &FillTable) -> PyResult<Number> {

@@ -60,7 +60,7 @@ unsafe fn over<'py>(
     width: Option<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = block.py();
-    // The plan has checked that sizes are far below `isize::MAX`.
+    // A block has fewer than `isize::MAX` bytes, or there would be no lease.
     let mut dims = [rows.cast_signed(), width.unwrap_or(1).cast_signed()];
     let ndim = if width.is_some() { 2 } else { 1 };
     // SAFETY: the range lies in the block, which is aligned for every dtype, and NumPy does not

@@ -6,69 +6,45 @@
 //! array ([`Gathered::convert`], Python code again) and everything is looked at anew.
 #![allow(unsafe_code)]
 
-use std::fmt;
-
 use ::numpy::PyUntypedArray;
-use pyo3::exceptions::{PyKeyError, PyOverflowError, PyRuntimeError, PyTypeError};
+use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyMapping, PyString, PyTuple};
+use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 use super::dlpack::{self, Exchange};
+use super::keys::{Keys, Role, Unknown};
 use super::list::List;
 use super::{Source, numpy};
-use crate::error::Number;
+use crate::error::{Cause, CollateError, Number};
 
-/// What a key's values are taken for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// A row of tokens or of values parallel to them. None is an error if it is required.
-    Row {
-        /// Whether every sample must have it.
-        required: bool,
-    },
-    /// A number.
-    Number,
-    /// A tensor or array, combined by the tensor library.
-    Media,
-    /// Known, and not used.
-    Ignored,
+/// Why values could not be taken.
+#[derive(Debug)]
+pub enum Failure {
+    /// Python code raised.
+    Raised(PyErr),
+    /// The batch is wrong.
+    Batch(CollateError),
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Row { .. } => "a row",
-            Self::Number => "a number",
-            Self::Media => "media",
-            Self::Ignored => "ignored",
-        })
+impl From<PyErr> for Failure {
+    fn from(error: PyErr) -> Self {
+        Self::Raised(error)
     }
 }
 
-/// What happens to keys that the layout does not name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unknown {
-    /// They are left out.
-    Drop,
-    /// They are an error.
-    Error,
-    /// The first sample's are reported to the caller; all samples must have the same.
-    Report,
+impl From<CollateError> for Failure {
+    fn from(error: CollateError) -> Self {
+        Self::Batch(error)
+    }
 }
 
-/// The keys of a layout, as Python strings.
+/// A key that the layout does not name, with the value of every sample.
 #[derive(Debug)]
-pub struct Keys {
-    /// Name of the layout, for messages.
-    pub layout: String,
-    /// The keys, by index.
-    pub names: Vec<Py<PyString>>,
-    /// What each is taken for.
-    pub roles: Vec<Role>,
-    /// What happens to other keys.
-    pub unknown: Unknown,
-    /// An unknown key that begins with one of these is always an error: it is most likely misspelt.
-    pub reserved: Vec<String>,
+pub struct Extra<'py> {
+    /// The key.
+    pub key: Bound<'py, PyAny>,
+    /// Its values, sample by sample.
+    pub values: Vec<Bound<'py, PyAny>>,
 }
 
 /// The values of a batch: strong references.
@@ -79,8 +55,8 @@ pub struct Gathered<'py> {
     values: Vec<Option<Bound<'py, PyAny>>>,
     /// Numbers of scalars, where `values` has an object for a key with [`Role::Number`].
     pub numbers: Vec<Option<Number>>,
-    /// Keys of the first sample that the layout does not name, if they are to be reported.
-    pub unknown: Vec<Bound<'py, PyAny>>,
+    /// Keys of the first sample that the layout does not name, if their values are taken.
+    pub extras: Vec<Extra<'py>>,
 }
 
 /// Indices of values that cannot be read directly.
@@ -92,28 +68,24 @@ pub type Converter = Py<PyAny>;
 
 impl<'py> Gathered<'py> {
     /// Takes all that the keys name.
-    pub fn take(samples: &Bound<'py, PyAny>, keys: &Keys, number: &Converter) -> PyResult<Self> {
+    pub fn take(samples: &Bound<'py, PyList>, keys: &Keys, number: &Converter) -> Result<Self, Failure> {
         let py = samples.py();
-        let samples = list_of(samples)?;
         let count = keys.names.len();
         let mut gathered = Self {
             values: Vec::with_capacity(samples.len() * count),
             numbers: Vec::new(),
-            unknown: Vec::new(),
+            extras: Vec::new(),
             exchange: dlpack::exchange(py),
-            samples,
+            samples: samples.iter().collect(),
         };
         // Samples of one batch have the same keys, mostly. What the first one lacks is looked up in
         // another only if that has a key which has not been accounted for: a missing look-up costs
         // as much as a successful one, and a layout knows twice the keys that a sample has.
         let mut expected = vec![true; count];
         for index in 0..gathered.samples.len() {
-            let sample = as_dict(index, &gathered.samples[index])?;
+            let sample = keys.dict_of(index, &gathered.samples[index])?;
             if sample.is_empty() {
-                return Err(PyKeyError::new_err(format!(
-                    "sample {index}: an empty dict: transformers' Trainer removes the columns that the model's forward \
-                     does not name; pass remove_unused_columns=False in its TrainingArguments"
-                )));
+                return Err(CollateError { sample: Some(index), key: None, cause: Cause::EmptySample }.into());
             }
             let begin = gathered.values.len();
             let mut found = 0;
@@ -129,9 +101,9 @@ impl<'py> Gathered<'py> {
                         found += usize::from(gathered.values[begin + key].is_some());
                     }
                 }
-                if found != sample.len() {
-                    gathered.look_at_unknown(index, &sample, keys)?;
-                }
+            }
+            if found != sample.len() || !gathered.extras.is_empty() {
+                gathered.take_extras(index, &sample, keys)?;
             }
             if index == 0 {
                 expected = gathered.values.iter().map(Option::is_some).collect();
@@ -142,16 +114,15 @@ impl<'py> Gathered<'py> {
     }
 
     /// Decides what None means, and reads the numbers.
-    fn settle(&mut self, keys: &Keys, number: &Converter) -> PyResult<()> {
+    fn settle(&mut self, keys: &Keys, number: &Converter) -> Result<(), Failure> {
         let count = keys.names.len();
         self.numbers = vec![None; self.values.len()];
         for (at, slot) in self.values.iter_mut().enumerate() {
             let Some(value) = slot else { continue };
             match keys.roles[at % count] {
-                Role::Row { required: true } if value.is_none() => {
-                    let place = place(at / count, &keys.names[at % count]);
-                    let wanted = "expected a 1-D tensor, array or list of integers";
-                    return Err(PyTypeError::new_err(format!("{place} is None, {wanted}")));
+                Role::Row { required: true, .. } if value.is_none() => {
+                    let key = keys.names[at % count].to_string();
+                    return Err(CollateError::at(at / count, &key, Cause::IsNone).into());
                 }
                 Role::Ignored => *slot = None,
                 _ if value.is_none() => *slot = None,
@@ -165,58 +136,35 @@ impl<'py> Gathered<'py> {
     }
 
     /// Deals with the keys of a sample that the layout does not name.
-    fn look_at_unknown(&mut self, index: usize, sample: &Bound<'py, PyDict>, keys: &Keys) -> PyResult<()> {
-        let py = sample.py();
-        // Strings are compared as such; anything else is asked, which may run Python code.
-        let known = |key: &Bound<'py, PyAny>| -> PyResult<bool> {
-            if let Ok(key) = key.cast_exact::<PyString>() {
-                // A string with lone surrogates has no UTF-8, and is no key of a layout.
-                let Ok(key) = key.to_cow() else { return Ok(false) };
-                return Ok(keys.names.iter().any(|name| name.bind(py).to_cow().is_ok_and(|name| name == key)));
-            }
-            for name in &keys.names {
-                if key.eq(name.bind(py))? {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
-        // A copy: `eq` may run Python code, which may change the sample.
+    fn take_extras(&mut self, index: usize, sample: &Bound<'py, PyDict>, keys: &Keys) -> Result<(), Failure> {
+        // A copy: a key's `__eq__` may run Python code, which may change the sample.
         for key in sample.keys() {
-            if known(&key)? {
+            if keys.role(&key)?.is_some() {
                 continue;
             }
-            let name = key.cast::<PyString>().ok().and_then(|name| name.to_str().ok()).unwrap_or_default();
-            let reserved = keys.reserved.iter().any(|prefix| name.starts_with(prefix));
-            let why = match keys.unknown {
-                _ if reserved => "it begins like a key that matters, but is none",
-                Unknown::Error => "extra_keys=\"error\" allows none",
-                Unknown::Drop => continue,
-                Unknown::Report if index == 0 => {
-                    self.unknown.push(key);
-                    continue;
-                }
-                Unknown::Report => {
-                    let mut also = false;
-                    for first in &self.unknown {
-                        also = also || first.eq(&key)?;
-                    }
-                    if also {
-                        continue;
-                    }
-                    let key = key.repr()?;
-                    return Err(PyKeyError::new_err(format!(
-                        "sample {index}: the key {key} is not in sample 0: expected in all samples or in none"
-                    )));
-                }
+            keys.check_unknown(index, &key)?;
+            if keys.unknown != Unknown::Take {
+                continue;
+            }
+            if index == 0 {
+                self.extras.push(Extra { key, values: Vec::with_capacity(self.samples.len()) });
+                continue;
+            }
+            let mut also = false;
+            for extra in &self.extras {
+                also = also || extra.key.eq(&key)?;
+            }
+            if !also {
+                let cause = Cause::NotInFirst { name: key.repr()?.to_string() };
+                return Err(CollateError { sample: Some(index), key: None, cause }.into());
+            }
+        }
+        for extra in &mut self.extras {
+            let Some(value) = sample.get_item(&extra.key)? else {
+                let key = extra.key.str()?.to_string();
+                return Err(CollateError::at(index, &key, Cause::MissingHere { other: 0 }).into());
             };
-            let names: Vec<String> = keys.names.iter().map(|name| format!("'{name}'")).collect();
-            return Err(PyKeyError::new_err(format!(
-                "sample {index}: unknown key {}: {why} (the keys of layout '{}': {})",
-                key.repr()?,
-                keys.layout,
-                names.join(", ")
-            )));
+            extra.values.push(value);
         }
         Ok(())
     }
@@ -278,8 +226,9 @@ impl<'py> Gathered<'py> {
         let count = keys.names.len();
         for &at in &slow.0 {
             let Some(value) = &self.values[at] else { continue };
+            let floats = matches!(keys.roles[at % count], Role::Row { floats: true, .. });
             let place = place(at / count, &keys.names[at % count]);
-            let plain = row.bind(value.py()).call1((value, place))?;
+            let plain = row.bind(value.py()).call1((value, place, floats))?;
             // SAFETY: the view is dropped at once.
             if !plain.is_exact_instance_of::<PyUntypedArray>() || unsafe { view(&plain, None) }.is_none() {
                 return Err(PyRuntimeError::new_err(
@@ -312,40 +261,6 @@ unsafe fn view<'a>(value: &'a Bound<'_, PyAny>, exchange: Option<&Exchange>) -> 
         }
     }
     None
-}
-
-/// The samples, as strong references.
-fn list_of<'py>(samples: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
-    if let Ok(list) = samples.cast::<PyList>() {
-        return Ok(list.iter().collect());
-    }
-    if samples.is_instance_of::<PyMapping>() || samples.is_instance_of::<PyString>() || samples.is_none() {
-        let found = samples.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("expected a list of samples, got {found}")));
-    }
-    let Ok(iterator) = samples.try_iter() else {
-        let found = samples.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("expected a list of samples, got {found}")));
-    };
-    iterator.collect()
-}
-
-/// The sample as an exact dict: itself, or a copy of what a subclass or another mapping holds.
-fn as_dict<'py>(index: usize, sample: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
-    if let Ok(dict) = sample.cast_exact::<PyDict>() {
-        return Ok(dict.clone());
-    }
-    let Ok(mapping) = sample.cast::<PyMapping>() else {
-        let found = sample.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("sample {index}: expected a mapping such as a dict, got {found}")));
-    };
-    let copy = PyDict::new(sample.py());
-    // Key by key: `dict.update` would pass over what a subclass of dict has for `__getitem__`. A key
-    // that the mapping itself names is there: nothing grows, as a defaultdict would if it were asked.
-    for key in mapping.keys()? {
-        copy.set_item(&key, mapping.get_item(&key)?)?;
-    }
-    Ok(copy)
 }
 
 fn read_number(value: &Bound<'_, PyAny>, sample: usize, key: &Py<PyString>, number: &Converter) -> PyResult<Number> {

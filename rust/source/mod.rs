@@ -13,6 +13,8 @@ pub mod dlpack;
 #[cfg(feature = "python")]
 pub mod gather;
 #[cfg(feature = "python")]
+pub mod keys;
+#[cfg(feature = "python")]
 pub mod list;
 #[cfg(feature = "python")]
 pub mod numpy;
@@ -74,6 +76,19 @@ impl Source<'_> {
             Self::Strided(strided) => strided.element(),
             #[cfg(feature = "python")]
             Self::List(_) => Element::Int64,
+        }
+    }
+
+    #[cfg_attr(not(feature = "python"), expect(unused_variables, reason = "only lists can hold anything"))]
+    /// Looks at the values outside of `window`, which nobody reads: a list may hold anything there.
+    pub fn check_outside(&self, window: &Range<usize>) -> Result<(), NotPlain> {
+        match self {
+            Self::Contiguous(_) | Self::Strided(_) => Ok(()),
+            #[cfg(feature = "python")]
+            Self::List(list) => {
+                list.read(0..window.start, |_, _| Ok::<(), NotPlain>(()))?;
+                list.read(window.end..list.len(), |_, _| Ok(()))
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use super::{Source, Strided};
 use crate::cells::Element;
 
-/// Where the numbers of registered dtypes begin, in NumPy's C interface.
+/// Where the numbers of registered dtypes begin, in NumPy's C interface. (Those of the newer kind have −1.)
 const NPY_USERDEF: i32 = 256;
 
 /// The array's values, if they can be read as they lie.
@@ -19,7 +19,7 @@ pub(super) unsafe fn view<'a>(array: &'a Bound<'_, PyUntypedArray>) -> Option<So
     let (&[len], &[stride]) = (array.shape(), array.strides()) else { return None };
     let dtype = array.dtype();
     // A dtype that somebody registered may call itself an integer, and be more than its bytes.
-    if dtype.num() >= NPY_USERDEF {
+    if !(0..NPY_USERDEF).contains(&dtype.num()) {
         return None;
     }
     let element = Element::of_kind(dtype.kind(), dtype.itemsize())?;

@@ -1,7 +1,7 @@
 //! Every cause: its whole sentence, and the exception that it becomes.
 
 use _core::collate::Stop;
-use _core::error::{Cause, CollateError, Kind, Number};
+use _core::error::{Cause, CollateError, Kind, Number, Refusal};
 use _core::source::NotPlain;
 
 /// A cause met in sample 3 at `chosen_labels`.
@@ -29,6 +29,47 @@ fn empty_batch() {
 #[test]
 fn missing() {
     assert_says(sentence(Cause::Missing), Kind::Key, "sample 3: no 'chosen_labels'");
+    assert_says(
+        sentence(Cause::IsNone),
+        Kind::Type,
+        "sample 3: 'chosen_labels' is None, expected a 1-D tensor, array or list of integers",
+    );
+}
+
+#[test]
+fn keys() {
+    let of_sample = |cause| {
+        let error = CollateError { sample: Some(2), key: None, cause };
+        (error.to_string(), error.kind())
+    };
+    assert_says(
+        of_sample(Cause::EmptySample),
+        Kind::Key,
+        "sample 2: an empty dict: transformers' Trainer removes the columns that the model's forward does not name; \
+         pass remove_unused_columns=False in its TrainingArguments",
+    );
+    assert_says(
+        of_sample(Cause::NotInFirst { name: "'id'".to_owned() }),
+        Kind::Key,
+        "sample 2: the key 'id' is not in sample 0: expected in all samples or in none",
+    );
+    let unknown = |why| Cause::Unknown {
+        name: "'ref_logp'".to_owned(),
+        why,
+        layout: "mine".to_owned(),
+        known: vec!["ids".to_owned(), "labels".to_owned()],
+    };
+    assert_says(
+        of_sample(unknown(Refusal::Reserved)),
+        Kind::Key,
+        "sample 2: unknown key 'ref_logp': it begins like a key that matters, but is none: rename or remove it (the \
+         keys of layout 'mine': 'ids', 'labels')",
+    );
+    assert_says(
+        of_sample(unknown(Refusal::Extra)),
+        Kind::Key,
+        "sample 2: unknown key 'ref_logp': extra_keys=\"error\" allows none (the keys of layout 'mine': 'ids', 'labels')",
+    );
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Plans: rows, windows, widths, and where arrays lie.
 
-use _core::cells::DType;
+use _core::cells::{ALIGNMENT, DType};
 use _core::error::{Cause, CollateError};
 use _core::layout::{Column, Content, Layout, Length, Matrix, Order, Scalar, Truncation};
-use _core::plan::{ALIGNMENT, Array, Lengths, Plan, Request, Row};
+use _core::plan::{Array, Lengths, Plan, Request, Row};
 use proptest::prelude::*;
 
 use crate::build::{at_most, column, layout, length, matrix, plan, scalar};

@@ -93,10 +93,26 @@ fn floats_are_no_tokens() {
 
 #[test]
 fn mask_can_be_made_out_of_floats() {
-    let mask = Column { differs_from: Some(Number::Int(-100)), dtype: DType::Bool, ..column(Content::Tokens) };
-    let scores = Values::Float32(&[-100.0, 0.0, f32::NAN]);
-    let collated = collate_sources(&labelled(mask, None), &[Some(scores.into()), None]).unwrap();
+    let mask = Column { differs_from: Some(Number::Int(-100)), dtype: DType::Bool, ..labels() };
+    let (ids, scores) = (Values::Int64(&[1, 2, 3]), Values::Float32(&[-100.0, 0.0, f32::NAN]));
+    let mask = Column { pad: Number::Int(0), ..mask };
+    let collated = collate_sources(&labelled(mask, None), &[Some(ids.into()), Some(scores.into())]).unwrap();
     assert_eq!(ints(&collated, &collated.plan.matrices[0].columns[0].array), [[0, 1, 1]]);
+}
+
+#[test]
+fn tokens_are_integers_whatever_is_shown_of_them() {
+    let error = CollateError::at(0, "ids", Cause::DType { found: "float32", column: "int64" });
+    let compared = Column { differs_from: Some(Number::Int(0)), ..column(Content::Tokens) };
+    for shown in [compared, column(Content::Ones), Column { differs_from: Some(Number::Int(0)), ..labels() }] {
+        let ids: [Source<'_>; 2] = [Values::Float32(&[1.0]).into(), Values::Float32(&[]).into()];
+        let labels: [Source<'_>; 2] = [Values::Int64(&[1]).into(), Values::Int64(&[]).into()];
+        let collate = |row: usize| {
+            collate_sources(&labelled(shown.clone(), None), &[Some(ids[row].clone()), Some(labels[row].clone())])
+        };
+        assert_eq!(err(collate(0)), error, "{shown:?}");
+        assert!(collate(1).is_ok(), "an empty row holds no floats: {shown:?}");
+    }
 }
 
 #[test]

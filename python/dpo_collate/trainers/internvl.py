@@ -26,8 +26,9 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from dpo_collate.collator import Batch, PreferenceCollator
-from dpo_collate.layout import IMAGES, PAIR, Column, Layout, Length, Matrix, check_count, check_int64
+from dpo_collate._checks import check_count, check_int64
+from dpo_collate.collator import Batch, PreferenceCollator, listed
+from dpo_collate.layout import IMAGES, PAIR, Column, Layout, Length, Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -128,7 +129,7 @@ def concat_pad_data_collator(
     check_int64("pad_id", pad_id)
     if max_item_length is not None:
         check_count("max_item_length", max_item_length, 0)
-    features = list(features)
+    features = listed(features)
     batch = _collator(_fixed(max_item_length) if max_item_length else SFT, pad_id)(features)
     if any(features[0].get(key) is not None for key in ("label", "label_ids")):
         # The original makes `labels` of these, first of all, and then overwrites them by the labels.
