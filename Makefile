@@ -73,10 +73,11 @@ test-rust: ## Test the Rust core; needs no Python
 test-python: build ## Test the package, with coverage
 	$(BIN)/python -m pytest --quiet --cov --cov-report=term
 
+VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
+
 .PHONY: valgrind
 valgrind: ## Run the Rust tests under valgrind (which has to be installed)
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="valgrind --quiet --leak-check=full --show-leak-kinds=definite \
-	--errors-for-leak-kinds=definite --error-exitcode=1" PROPTEST_CASES=8 cargo test --quiet --locked --test rust
+	PROPTEST_CASES=8 cargo test --quiet --locked --test rust --config 'target."cfg(all())".runner = "$(VALGRIND)"'
 
 .PHONY: bench
 bench: build ## Measure: kernels, and collation against other ways
