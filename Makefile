@@ -75,6 +75,14 @@ test-python: build ## Test the package, with coverage
 
 VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
 
+.PHONY: test-oldest
+test-oldest: .venv/.tools ## Test with the oldest torch and NumPy that are supported (in an environment of its own)
+	$(PYTHON) -m venv target/oldest
+	target/oldest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	target/oldest/bin/python -m pip install --quiet --group test --group demo 'torch==2.4.*' 'numpy==1.26.*'
+	VIRTUAL_ENV=$(CURDIR)/target/oldest $(BIN)/maturin develop --quiet --release --target-dir $(MATURIN_TARGET)
+	target/oldest/bin/python -m pytest --quiet
+
 .PHONY: valgrind
 valgrind: ## Run the Rust tests under valgrind (which has to be installed)
 	PROPTEST_CASES=8 cargo test --quiet --locked --test rust --config 'target."cfg(all())".runner = "$(VALGRIND)"'

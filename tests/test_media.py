@@ -409,6 +409,7 @@ def test_tiles_of_a_subclass_become_plain_tensors() -> None:
     assert batch["pixel_values"].tolist() == torch.ones(2, 3, 2, 2).tolist()
 
 
+@pytest.mark.filterwarnings("ignore:In future, it will be an error for 'np.bool_'")  # torch's, with NumPy 1
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "bool"])
 def test_lists_of_numpy_numbers_keep_their_dtype(dtype: str) -> None:
     values = [[np.dtype(dtype).type(1)], [np.dtype(dtype).type(0)]]

@@ -179,6 +179,8 @@ def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
     try:
         if str(tensor.dtype) == "torch.bfloat16":
             tensor = tensor.float()
+        if tensor._is_zerotensor():  # noqa: SLF001 - there is no public name
+            tensor = tensor.clone()  # of a tensor without memory older torch makes an array of anything
         return tensor.numpy(force=True)
     except (RuntimeError, TypeError) as error:
         if "can't allocate memory" in str(error):
@@ -188,6 +190,8 @@ def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
 
 def _from_items(items: list[Any], place: str) -> npt.NDArray[Any]:
     """Reads a list item by item: ``__index__`` first, as Python does for anything that is an integer."""
+    # NumPy's bools are the one kind of integer that has no __index__ (or, before NumPy 2, an unwanted one).
+    items = [int(item) if isinstance(item, np.bool_) else item for item in items]
     try:
         if not any(getattr(item, "ndim", 0) for item in items):  # one-element tensors have __index__ too
             return np.array([operator.index(item) for item in items], dtype=np.int64)
@@ -197,9 +201,7 @@ def _from_items(items: list[Any], place: str) -> npt.NDArray[Any]:
     numbers: list[int | float] = []
     for position, item in enumerate(items):
         where = f"{place} holds {_described(item)} at position {position}"
-        if isinstance(item, np.bool_):  # the one integer without __index__
-            numbers.append(int(item))
-        elif hasattr(item, "__index__") and getattr(item, "ndim", 0) == 0:
+        if hasattr(item, "__index__") and getattr(item, "ndim", 0) == 0:
             index = _index(item)
             if index is not None and not -(1 << 63) <= index < 1 << 63:
                 raise OverflowError(f"{where}, which does not fit int64")
