@@ -402,7 +402,7 @@ class Picky(collections.UserDict[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         self.asked.append(key)
-        if key in {"image", "labels"}:
+        if key in {"image", "chosen_attention_mask"}:
             raise OSError(f"cannot decode {key}")
         return self.data[key]
 
@@ -412,6 +412,8 @@ def test_values_that_are_not_used_are_not_asked_for() -> None:
     collator = PreferenceCollator(pad_token_id=0)
     assert lists(collator([sample])) == lists(collator([SAMPLE]))
     assert sorted(sample.asked) == sorted(SAMPLE)
+    masked = Picky({**SAMPLE, "chosen_attention_mask": b"broken"})
+    assert "chosen_attention_mask" not in PreferenceCollator(pad_token_id=0, attention_mask=None)([masked])
     with pytest.raises(OSError, match="cannot decode image"):
         PreferenceCollator(pad_token_id=0, extra_keys="list")([sample])
 

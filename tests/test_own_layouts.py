@@ -258,3 +258,28 @@ def test_tokens_are_integers_whatever_is_shown_of_them(
     with pytest.raises(exception) as caught:
         batch_of(table, {"chosen_input_ids": [1]}, {"chosen_input_ids": ids})
     assert caught.value.args == (f"sample 1: 'chosen_input_ids' {sentence}",)
+
+
+TYPES = "{}_types"
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        (Column("a", of=TYPES, dtype="float32"), Column("b", of=TYPES)),
+        (Column("b", of=TYPES), Column("a", of=TYPES, dtype="float32")),
+    ],
+)
+def test_floats_are_of_use_where_every_column_can_show_them(columns: tuple[Column, ...]) -> None:
+    table = layout(matrices=(replace(ROW, columns=columns),))
+    with pytest.raises(TypeError) as caught:
+        batch_of(table, {"chosen_input_ids": [1], "chosen_types": np.array([0.5], np.float16)})
+    assert caught.value.args == ("sample 0: 'chosen_types' has dtype float16, expected integers",)
+
+
+@pytest.mark.parametrize("optional", [(True, False), (False, True)])
+def test_a_row_is_required_if_any_column_requires_it(optional: tuple[bool, bool]) -> None:
+    columns = tuple(Column(f"types{index}", of=TYPES, optional=can) for index, can in enumerate(optional))
+    table = layout(matrices=(replace(ROW, columns=columns),))
+    with pytest.raises(TypeError, match="^sample 0: 'chosen_types' is None, expected a 1-D tensor, array or list of"):
+        batch_of(table, {"chosen_input_ids": [1], "chosen_types": None})

@@ -152,7 +152,7 @@ impl Resolver {
         match (&mut self.roles[key], role) {
             (Role::Row { required, floats }, Role::Row { required: also, floats: these }) => {
                 *required |= also;
-                *floats |= these;
+                *floats &= these;
             }
             (known, role) if *known != role => {
                 return Err(PyValueError::new_err(format!("'{name}' cannot be both {known} and {role}")));
@@ -163,7 +163,8 @@ impl Resolver {
     }
 
     fn matrix(&mut self, table: &MatrixTable) -> PyResult<Matrix> {
-        let floats = table.columns.iter().any(|column| column.of == "tokens" && column.dtype.starts_with("float"));
+        let mut shown = table.columns.iter().filter(|column| column.of == "tokens").peekable();
+        let floats = shown.peek().is_some() && shown.all(|column| column.dtype.starts_with("float"));
         let rows = self.rows(table, &table.tokens, Role::Row { required: true, floats })?;
         let columns = table.columns.iter().map(|column| self.column(table, column)).collect::<PyResult<_>>()?;
         let side = match table.side.as_str() {

@@ -17,7 +17,7 @@ pub enum Role {
     Row {
         /// Whether every sample must have it.
         required: bool,
-        /// Whether some column can show floating-point values of it.
+        /// Whether every column of it can show floating-point values.
         floats: bool,
     },
     /// A number.
