@@ -281,5 +281,5 @@ def test_floats_are_of_use_where_every_column_can_show_them(columns: tuple[Colum
 def test_a_row_is_required_if_any_column_requires_it(optional: tuple[bool, bool]) -> None:
     columns = tuple(Column(f"types{index}", of=TYPES, optional=can) for index, can in enumerate(optional))
     table = layout(matrices=(replace(ROW, columns=columns),))
-    with pytest.raises(TypeError, match="^sample 0: 'chosen_types' is None, expected a 1-D tensor, array or list of"):
+    with pytest.raises(TypeError, match=r"^sample 0: 'chosen_types' is None, expected a 1-D tensor, array or list of"):
         batch_of(table, {"chosen_input_ids": [1], "chosen_types": None})
