@@ -7,7 +7,7 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-MATURIN := VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
+MATURIN := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
 # maturin and cargo in turn would recompile pyo3 each time in one folder.
 MATURIN_TARGET := target/maturin
 RUST := Cargo.toml Cargo.lock build.rs $(shell find rust -name '*.rs')
@@ -80,7 +80,7 @@ test-oldest: .venv/.tools ## Test with the oldest torch and NumPy that are suppo
 	$(PYTHON) -m venv target/oldest
 	target/oldest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	target/oldest/bin/python -m pip install --quiet --group test --group demo 'torch==2.4.*' 'numpy==1.26.*'
-	VIRTUAL_ENV=$(CURDIR)/target/oldest $(BIN)/maturin develop --quiet --release --target-dir $(MATURIN_TARGET)
+	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/target/oldest $(BIN)/maturin develop --quiet --release --target-dir $(MATURIN_TARGET)
 	target/oldest/bin/python -m pytest --quiet
 
 .PHONY: valgrind

@@ -169,6 +169,10 @@ pub enum Cause {
     },
 }
 
+/// Why a sample may have lost its keys.
+pub const REMOVED_COLUMNS: &str = "transformers' Trainer removes the columns that the model's forward does not name; \
+                                   pass remove_unused_columns=False in its TrainingArguments";
+
 const ALL_OR_NONE: &str = "expected in all samples or in none";
 
 /// A batch could not be made: the cause, and where it was met.
@@ -225,11 +229,7 @@ impl fmt::Display for CollateError {
         let key = self.key.as_deref().unwrap_or_default();
         match &self.cause {
             Cause::EmptyBatch => write!(f, "the batch is empty: expected at least one sample"),
-            Cause::EmptySample => write!(
-                f,
-                "an empty dict: transformers' Trainer removes the columns that the model's forward does not name; \
-                 pass remove_unused_columns=False in its TrainingArguments"
-            ),
+            Cause::EmptySample => write!(f, "an empty dict: {REMOVED_COLUMNS}"),
             Cause::Unknown { name, why, layout, known } => {
                 let why = match why {
                     Refusal::Reserved => "it begins like a key that matters, but is none: rename or remove it",

@@ -157,10 +157,16 @@ class _Reference:
             lines = []
             for row in rows:
                 cells = self.row(column, shows, row)
-                padding = [cell(self.filled(column.pad), column.dtype)] * (width - row.kept)
+                padding = [cell(self.pad(column), column.dtype)] * (width - row.kept)
                 lines.append(cells + padding if matrix.side == "right" else padding + cells)
             batch[column.name.replace("{}", matrix.rows[0][-1])] = Array(column.dtype, (len(rows), width), lines)
         return batch
+
+    def pad(self, column: Column) -> Number:
+        """What the padding of a column holds: of ids, unless the table says it, the pad id; else 0."""
+        if column.pad is None:
+            return self.ids["pad_token_id"] if (column.of, column.differs_from) == ("tokens", None) else 0
+        return self.filled(column.pad)
 
     def row(self, column: Column, shows: str, row: _Row) -> list[Number]:
         """The cells of a column for what is kept of a row."""
@@ -174,7 +180,7 @@ class _Reference:
                 raise TypeError("floating-point numbers where integers belong")
             else:
                 content += values
-        pad = cell(self.filled(column.pad), column.dtype)
+        pad = cell(self.pad(column), column.dtype)
         kept = content[row.start : row.end]
         cells = [pad if value is None else cell(value, column.dtype) for value in kept]
         scored = "label_pad_token_id" in (column.pad, column.differs_from) or column.on is not None

@@ -89,7 +89,7 @@ def matrix_lengths(draw: st.DrawFn) -> Length:
 
 
 def _pads(dtype: str, ids: dict[str, int]) -> list[Any]:
-    pads: list[Any] = [0, 1] if dtype == "bool" else [0, 1, -100, 2**31 - 1, *ids]
+    pads: list[Any] = [None, 0, 1] if dtype == "bool" else [None, 0, 1, -100, 2**31 - 1, *ids]
     if dtype == "bool":
         pads += [symbol for symbol, value in ids.items() if value in (0, 1)]
     return [*pads, 0.0, -1.5, float("nan"), float("-inf")] if dtype.startswith("float") else pads

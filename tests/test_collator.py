@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import deque
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, asdict
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ from reference import Array
 
 # --- wrong options --------------------------------------------------------------------------------
 
+LAYOUTS = "expected 'separate', or a dpo_collate.layout.Layout"
 SHAPE = "expected the shape of a tile, such as (3, 448, 448)"
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"layout": "concatenated"}, ValueError, "layout='concatenated': expected 'separate'"),
-    ({"layout": None}, ValueError, "layout=None: expected 'separate'"),
-    ({"layout": [SEPARATE]}, ValueError, f"layout={[SEPARATE]!r}: expected 'separate'"),
+    ({"layout": "concatenated"}, ValueError, f"layout='concatenated': {LAYOUTS}"),
+    ({"layout": None}, TypeError, f"layout=None: {LAYOUTS}"),
+    ({"layout": [SEPARATE]}, TypeError, f"layout={[SEPARATE]!r}: {LAYOUTS}"),
     ({"pad_token_id": None}, TypeError, "pad_token_id=None: expected an integer"),
     ({"pad_token_id": "0"}, TypeError, "pad_token_id='0': expected an integer"),
     ({"pad_token_id": False}, TypeError, "pad_token_id=False: expected an integer"),
@@ -129,7 +130,13 @@ def test_repr(options: dict[str, Any], shown: str) -> None:
 
 def test_repr_of_a_layout_of_ones_own() -> None:
     collator = PreferenceCollator(**OPTIONS[4], pad_token_id=7)
-    assert repr(collator) == "PreferenceCollator(layout='<mine>', pad_token_id=7)"
+    assert repr(collator) == "PreferenceCollator(layout=<Layout 'mine'>, pad_token_id=7)"
+
+
+def test_options_as_a_dict() -> None:
+    options = asdict(PreferenceCollator(pad_token_id=7, blank_image=(3, 4, 4)))  # what loggers of configurations do
+    assert list(options)[:2] == ["layout", "pad_token_id"]
+    assert PreferenceCollator(**options) == PreferenceCollator(pad_token_id=7, blank_image=(3, 4, 4))
 
 
 @pytest.mark.parametrize("options", OPTIONS)

@@ -84,10 +84,11 @@ def ids(table: Iterable[Wrong]) -> list[Any]:
 
 
 NOT_A_LIST = "expected a list of samples, got "
-EMPTY_DICT = (
-    "an empty dict: transformers' Trainer removes the columns that the model's forward does not name; "
+REMOVED_COLUMNS = (
+    "transformers' Trainer removes the columns that the model's forward does not name; "
     "pass remove_unused_columns=False in its TrainingArguments"
 )
+EMPTY_DICT = f"an empty dict: {REMOVED_COLUMNS}"
 SAMPLES: list[Wrong] = [
     ("no sample", list, ValueError, "the batch is empty: expected at least one sample"),
     ("no sample in an iterator", lambda: iter(()), ValueError, "the batch is empty: expected at least one sample"),
@@ -99,6 +100,12 @@ SAMPLES: list[Wrong] = [
     ("a tuple", lambda: [pair(), ()], TypeError, "sample 1: expected a mapping such as a dict, got tuple"),
     ("empty", lambda: [{}], KeyError, f"sample 0: {EMPTY_DICT}"),
     ("later one empty", lambda: [pair(), pair(), {}], KeyError, f"sample 2: {EMPTY_DICT}"),
+    (
+        "all but the images removed",
+        lambda: [{"pixel_values": torch.ones(1, 1), "image_flags": [1]}],
+        KeyError,
+        f"sample 0: no 'chosen_input_ids' (its keys: 'pixel_values', 'image_flags'): {REMOVED_COLUMNS}",
+    ),
     ("missing", lambda: [pair(chosen_labels=ABSENT)], KeyError, f"sample 0: no 'chosen_labels' {HAS}"),
     ("missing later", lambda: [pair(), pair(chosen_labels=ABSENT)], KeyError, f"sample 1: no 'chosen_labels' {HAS}"),
     ("mask later", lambda: [pair(), pair(**MASK)], KeyError, f"sample 0: {NO_MASK}, but sample 1 has it: {ALL}"),

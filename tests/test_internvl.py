@@ -154,7 +154,7 @@ DEVIATIONS: list[tuple[str, list[dict[str, Any]], type[Exception], str]] = [
         "more flags than tiles",
         [pair(pixel_values=TILE, image_flags=torch.ones(2))],
         ValueError,
-        "sample 0: 'image_flags' has 2 flags, but 'pixel_values' has 1 tiles",
+        "sample 0: 'image_flags' has 2 flags, but 'pixel_values' has 1 tiles (its first dimension counts them)",
     ),
     (
         "tiles without flags",

@@ -319,7 +319,7 @@ WRONG: list[tuple[Any, ...]] = [
         {},
         lambda: [pictures(), pictures(image_flags=[1])],
         ValueError,
-        "sample 1: 'image_flags' has 1 flags, but 'pixel_values' has 2 tiles",
+        "sample 1: 'image_flags' has 1 flags, but 'pixel_values' has 2 tiles (its first dimension counts them)",
     ),
     (
         "flags of two dimensions",

@@ -287,7 +287,7 @@ def test_extra_keys_of_some_samples(extra_keys: str) -> None:
         assert caught.value.args == (sentence,)
 
 
-@pytest.mark.parametrize("prefix", ["chosen_", "rejected_", "prompt_", "ref_"])
+@pytest.mark.parametrize("prefix", ["chosen_", "rejected_", "prompt_", "ref_", "reference_", "pixel_"])
 @pytest.mark.parametrize("extra_keys", ["drop", "list", "stack", "error"])
 def test_a_key_that_is_most_likely_misspelt(prefix: str, extra_keys: str) -> None:
     with pytest.raises(KeyError, match=f"sample 1: unknown key '{prefix}logp': it begins like a key that matters"):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dpo_collate import PreferenceCollator
-from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
+from dpo_collate.layout import SEPARATE, Column, Layout, Length, Matrix, Media, Scalar
 
 IDS = Column("ids", pad="pad_token_id")
 ROW = Matrix((("chosen",),), (IDS,))
@@ -283,3 +283,19 @@ def test_a_row_is_required_if_any_column_requires_it(optional: tuple[bool, bool]
     table = layout(matrices=(replace(ROW, columns=columns),))
     with pytest.raises(TypeError, match=r"^sample 0: 'chosen_types' is None, expected a 1-D tensor, array or list of"):
         batch_of(table, {"chosen_input_ids": [1], "chosen_types": None})
+
+
+def test_ids_are_padded_with_the_pad_id() -> None:
+    columns = (Column("ids"), Column("mask", of="ones"), Column("by_value", differs_from=1), Column("zero", pad=0))
+    table = layout(matrices=(replace(ROW, columns=columns),))
+    batch = batch_of(table, {"chosen_input_ids": [1, 2]}, {"chosen_input_ids": [3]})
+    assert batch["ids"].tolist() == [[1, 2], [3, 9]]
+    assert batch["mask"].tolist() == [[1, 1], [1, 0]]
+    assert batch["by_value"].tolist() == [[0, 1], [1, 0]]
+    assert batch["zero"].tolist() == [[1, 2], [3, 0]]
+
+
+def test_a_known_layout_that_knows_one_more_key() -> None:
+    sides = {f"{side}_{key}": [1] for side in ("chosen", "rejected") for key in ("input_ids", "labels")}
+    table = replace(SEPARATE, ignored=("prompt_id",))
+    assert batch_of(table, {**sides, "prompt_id": "x"})["chosen_input_ids"].tolist() == [[1]]

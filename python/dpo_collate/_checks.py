@@ -34,6 +34,12 @@ def check_int64(name: str, value: object) -> int:
     return number
 
 
+def check_number(name: str, value: object) -> None:
+    """Raises a TypeError or ValueError unless ``value`` is a float or an int of 64 bits."""
+    if not isinstance(value, float):
+        check_int64(name, value)
+
+
 def _integer(name: str, value: object) -> int:
     """Python's integers, and NumPy's (a tokenizer may have those); a bool counts as neither."""
     if not isinstance(value, bool) and not getattr(value, "ndim", 0):
@@ -52,5 +58,8 @@ def check_type(name: str, value: object, kind: type) -> None:
 
 def check_tuple(name: str, value: object, kind: type) -> None:
     """Raises a TypeError unless ``value`` is a tuple of entries of that type."""
-    if not isinstance(value, tuple) or not all(isinstance(entry, kind) for entry in value):
+    if not isinstance(value, tuple):
+        one = " (a tuple of one needs a comma)" if isinstance(value, kind) else ""
+        raise TypeError(f"{name}={value!r}: expected a tuple of {kind.__name__}{one}")
+    if not all(isinstance(entry, kind) for entry in value):
         raise TypeError(f"{name}={value!r}: expected a tuple of {kind.__name__}")

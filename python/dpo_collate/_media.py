@@ -163,7 +163,7 @@ def _check_flags(flags: Media, tiles_medium: Media, found: Mapping[str, list[Ent
         if tiles[at].number != flagged[at].number:
             raise ValueError(
                 f"{flagged[at].place} has {flagged[at].number} flags, but '{tiles[at].key}' has "
-                f"{tiles[at].number} tiles"
+                f"{tiles[at].number} tiles (its first dimension counts them)"
             )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, fields, replace
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
 
 from . import _convert, _extras, _media
 from ._budget import Budget
@@ -40,8 +40,9 @@ class PreferenceCollator:
     ``margin``, in all samples or in none
     ==============================================  ==================================================
 
-    Samples are never changed. A bad sample raises, and the message names its index and the key. The
-    collator pickles, and may be used for any number of batches and by any number of threads.
+    Samples are never changed. A bad sample raises, and the message names its index in the batch and
+    the key. The collator pickles, and may be used for any number of batches and by any number of
+    threads.
 
     Args:
         layout: Name of a layout, or a :class:`dpo_collate.layout.Layout` of your own.
@@ -57,10 +58,12 @@ class PreferenceCollator:
             None: no masks.
         extra_keys: What happens to keys that the layout does not name: ``"drop"``, ``"list"``,
             ``"stack"`` or ``"error"``. An unknown key that begins with ``chosen_``, ``rejected_``,
-            ``prompt_`` or ``ref_`` is always an error: it is most likely misspelt.
+            ``prompt_``, ``ref_``, ``reference_`` or ``pixel_`` is always an error, as it is most likely
+            misspelt; ``dataclasses.replace(SEPARATE, ignored=("prompt_id",))`` is a layout that knows
+            one more key and does not use it.
         blank_image: Shape of one tile, such as ``(3, 448, 448)``. A batch without any image then gets
-            one tile of zeros with flag 0: for trainers that always run the vision tower (ranks
-            without images hang ZeRO-3).
+            one tile of zeros, float32, with flag 0: for trainers that always run the vision tower
+            (ranks without images hang ZeRO-3).
         return_tensors: ``"pt"`` or ``"np"``.
         max_batch_bytes: A batch of more bytes is a MemoryError: token arrays, images and stacked extra
             keys are each added up before their memory is asked for. None: no limit.
@@ -117,9 +120,10 @@ class PreferenceCollator:
     blank_image: tuple[int, ...] | None = None
     return_tensors: Literal["pt", "np"] = "pt"
     max_batch_bytes: int | None = None
-    _table: Layout = field(init=False, repr=False, compare=False)
-    _core: Collator = field(init=False, repr=False, compare=False)
-    _done_by_core: bool = field(init=False, repr=False, compare=False)
+    # Made of the options, and no fields: `dataclasses.asdict` is for the options.
+    _table: ClassVar[Layout]
+    _core: ClassVar[Collator]
+    _done_by_core: ClassVar[bool]
 
     def __post_init__(self) -> None:
         self._check_options()
@@ -173,8 +177,11 @@ class PreferenceCollator:
         return batch
 
     def _check_options(self) -> None:
-        if not isinstance(self.layout, Layout):
-            check_choice("layout", self.layout, NAMED)
+        layout: Any = self.layout
+        if not isinstance(layout, Layout) and not (isinstance(layout, str) and layout in NAMED):
+            wrong = ValueError if isinstance(layout, str) else TypeError
+            names = " or ".join(map(repr, NAMED))
+            raise wrong(f"layout={layout!r}: expected {names}, or a dpo_collate.layout.Layout")
         for name in ("pad_token_id", "label_pad_token_id"):
             object.__setattr__(self, name, check_int64(name, getattr(self, name)))
         check_choice("padding_side", self.padding_side, (None, *get_args(PaddingSide)))
@@ -207,8 +214,9 @@ class PreferenceCollator:
         defaults = {option.name: option.default for option in fields(self)}
         options = {name: value for name, value in self._options().items() if value != defaults[name]}
         if isinstance(self.layout, Layout):
-            options["layout"] = f"<{self.layout.name}>"
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in options.items())})"
+            options["layout"] = f"<Layout {self.layout.name!r}>"
+        shown = (f"{name}={value if name == 'layout' else repr(value)}" for name, value in options.items())
+        return f"{type(self).__name__}({', '.join(shown)})"
 
 
 def _from_numpy() -> Any:
@@ -216,7 +224,7 @@ def _from_numpy() -> Any:
     try:
         from torch import from_numpy  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        hint = "return_tensors='pt' needs torch: install dpo_collate[torch], or use return_tensors='np'"
+        hint = "tensors need torch (the extra 'torch' of dpo_collate); PreferenceCollator can give arrays without it"
         raise ModuleNotFoundError(f"{error}; {hint}", name=error.name) from None
     return from_numpy
 
@@ -305,8 +313,8 @@ def dpo_collate(
     Chosen and rejected are padded independently, on the right: ``chosen_input_ids`` and
     ``rejected_input_ids`` with ``pad_token_id``, ``chosen_labels`` and ``rejected_labels`` with
     ``label_pad_token_id``, all int64 ``[B, L]``. ``pixel_values`` ``[P, 3, H, W]`` and ``image_flags``
-    ``[P]`` are concatenated on dimension 0. Other keys are dropped, unless they begin with ``chosen_``,
-    ``rejected_``, ``prompt_`` or ``ref_``: those are most likely misspelt, and an error. For pairs
+    ``[P]`` are concatenated on dimension 0. Other keys are dropped, unless they begin like one of
+    these (or with ``prompt_``, ``ref_``): those are most likely misspelt, and an error. For pairs
     without images, masks, truncation and everything else, use :class:`PreferenceCollator`.
 
     Args:

@@ -43,7 +43,7 @@ from collections import Counter
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from ._checks import check_choice, check_count, check_int64, check_tuple, check_type
+from ._checks import check_choice, check_count, check_number, check_tuple, check_type
 
 __all__ = ["IMAGES", "NAMED", "PAIR", "SEPARATE", "Column", "Layout", "Length", "Matrix", "Media", "Scalar"]
 
@@ -61,10 +61,8 @@ _SYMBOLS = ("pad_token_id", "label_pad_token_id")
 def _check_fill(name: str, value: object) -> None:
     if isinstance(value, str):
         check_choice(name, value, _SYMBOLS)
-    elif isinstance(value, float):
-        return
     else:
-        check_int64(name, value)
+        check_number(name, value)
 
 
 @dataclass(frozen=True)
@@ -120,9 +118,11 @@ class Column:
         name: Key of the array in the batch; ``"{}"`` is the stem of the row's last segment.
         of: What its cells show: ``"tokens"``; ``"ones"``; or a key parallel to the tokens, such as
             ``"{}_labels"``, whose rows must be as long as the tokens'.
-        pad: What its padding holds. A column padded with ``"label_pad_token_id"`` says what is
-            scored: truncation that leaves nothing else in a row is an error.
-        dtype: Type of its cells.
+        pad: What its padding holds: a number, ``"pad_token_id"`` or ``"label_pad_token_id"``. None: the
+            pad id where tokens are shown as they are, else 0. A column padded with
+            ``"label_pad_token_id"`` says what is scored: truncation that leaves nothing else in a row
+            is an error.
+        dtype: Type of its cells: ``"int64"``, ``"int32"``, ``"bool"``, ``"float32"`` or ``"float64"``.
         on: Indices of the segments that carry the content, elsewhere it is padding: with rows of
             prompt and completion, ``of="ones", on=(1,)`` is a completion mask. Says what is scored.
         differs_from: Cells are 1 where the content is not this value, else 0. A mask made out of
@@ -134,7 +134,7 @@ class Column:
 
     name: str
     of: str = "tokens"
-    pad: Fill = 0
+    pad: Fill | None = None
     dtype: DType = "int64"
     _: KW_ONLY
     on: tuple[int, ...] | None = None
@@ -146,9 +146,10 @@ class Column:
     def __post_init__(self) -> None:
         for name, kind in (("name", str), ("of", str), ("optional", bool), ("nonempty", bool)):
             check_type(name, getattr(self, name), kind)
-        if "{}" not in self.of:
-            check_choice("of", self.of, ("tokens", "ones", "{}_<key>"))
-        _check_fill("pad", self.pad)
+        if "{}" not in self.of and self.of not in {"tokens", "ones"}:
+            raise ValueError(f"of={self.of!r}: expected 'tokens', 'ones', or a key with '{{}}' where the stem goes")
+        if self.pad is not None:
+            _check_fill("pad", self.pad)
         check_choice("dtype", self.dtype, get_args(DType))
         if self.on is not None:
             check_tuple("on", self.on, int)
@@ -170,7 +171,7 @@ class Matrix:
             ``(("chosen",), ("rejected",))`` gives ``[2B, L]``, ``(("prompt", "chosen"),)`` ``[B, L]``.
         columns: The output arrays.
         tokens: Key of a segment's tokens, ``"{}"`` being the stem.
-        side: Where the padding goes.
+        side: Where the padding goes: ``"right"`` or ``"left"``.
         length: How long rows are.
     """
 
@@ -248,7 +249,7 @@ class Scalar:
     Attributes:
         name: Key of the array in the batch.
         keys: Keys in the sample.
-        dtype: Type of the array.
+        dtype: Type of the array, one of those that a column can have.
         default: Stands in where a sample has no number; None: there is no such value.
         optional: In no sample: left out; in some: an error that names the first without it.
     """
@@ -268,10 +269,10 @@ class Scalar:
         check_type("optional", self.optional, bool)
         check_choice("dtype", self.dtype, get_args(DType))
         if self.default is not None:
-            _check_fill("default", self.default)
+            check_number("default", self.default)
 
 
-RESERVED = ("chosen_", "rejected_", "prompt_", "ref_")
+RESERVED = ("chosen_", "rejected_", "prompt_", "ref_", "reference_", "pixel_")
 """An unknown key that begins like this is most likely misspelt."""
 
 

@@ -8,8 +8,9 @@ use pyo3::exceptions::{PyKeyError, PyMemoryError, PyOverflowError, PyRuntimeErro
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods};
 
-use crate::error::{Cause, CollateError, Kind};
+use crate::error::{Cause, CollateError, Kind, REMOVED_COLUMNS};
 use crate::source::gather::{Failure, Gathered};
+use crate::source::keys::Keys;
 
 /// Most keys of a sample that a message lists.
 const KEYS_SHOWN: usize = 16;
@@ -24,7 +25,7 @@ impl From<Failure> for PyErr {
 }
 
 /// The exception for an error of a batch whose samples have been gathered.
-pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>) -> PyErr {
+pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>, keys: &Keys) -> PyErr {
     let mut message = error.to_string();
     if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample.and_then(|index| gathered.sample(index))) {
         // What the sample has instead is mostly what the user wants to know.
@@ -46,6 +47,9 @@ pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>) -> PyErr 
             let more = if dict.len() > KEYS_SHOWN { ", …" } else { "" };
             // Writing to a String cannot fail.
             let _ = write!(message, " (its keys: {}{more})", names.join(", "));
+            if error.sample.is_some_and(|index| !gathered.has_rows(index, keys)) {
+                let _ = write!(message, ": {REMOVED_COLUMNS}");
+            }
         }
     }
     exception(error.kind(), message)

@@ -154,7 +154,7 @@ impl Collator {
                         Err(Stop::NotPlain) => gathered.lists(keys),
                         Err(Stop::Error(error)) => {
                             drop(sources);
-                            return Err(to_python(&error, gathered));
+                            return Err(to_python(&error, gathered, keys));
                         }
                     }
                 }

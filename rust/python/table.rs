@@ -53,7 +53,7 @@ struct LengthTable {
 #[derive(FromPyObject)]
 struct ColumnTable {
     of: String,
-    pad: FillTable,
+    pad: Option<FillTable>,
     dtype: String,
     on: Option<Vec<usize>>,
     differs_from: Option<FillTable>,
@@ -200,7 +200,12 @@ impl Resolver {
             other => return Err(unknown_word("of", other)),
         };
         let name = self.next_name()?;
-        let pad = self.number(&table.pad)?;
+        let pad = match &table.pad {
+            Some(fill) => self.number(fill)?,
+            // Ids are padded with the pad id, whatever is made of them with 0.
+            None if table.of == "tokens" && table.differs_from.is_none() => Number::Int(self.symbols.pad_token_id),
+            None => Number::Int(0),
+        };
         if !dtype.fits(pad) {
             return Err(PyValueError::new_err(format!(
                 "column '{name}' pads with {pad}, which does not fit {}",
@@ -209,12 +214,12 @@ impl Resolver {
         }
         let segments = matrix.rows.iter().map(Vec::len).max().unwrap_or_default();
         let on = table.on.as_ref().map(|on| (0..segments).map(|segment| on.contains(&segment)).collect());
-        let labels = |fill: &FillTable| matches!(fill, FillTable::Symbol(symbol) if symbol == "label_pad_token_id");
+        let labels = |fill: &Option<FillTable>| matches!(fill, Some(FillTable::Symbol(symbol)) if symbol == "label_pad_token_id");
         Ok(Column {
             content,
             pad,
             dtype,
-            scored: labels(&table.pad) || table.differs_from.as_ref().is_some_and(labels) || table.on.is_some(),
+            scored: labels(&table.pad) || labels(&table.differs_from) || table.on.is_some(),
             on,
             differs_from: table.differs_from.as_ref().map(|number| self.number(number)).transpose()?,
             absent,

@@ -169,6 +169,13 @@ impl<'py> Gathered<'py> {
         Ok(())
     }
 
+    /// Whether the sample has any row at all.
+    #[must_use]
+    pub fn has_rows(&self, sample: usize, keys: &Keys) -> bool {
+        let values = self.values.iter().skip(sample * keys.roles.len());
+        values.zip(&keys.roles).any(|(value, role)| value.is_some() && matches!(role, Role::Row { .. }))
+    }
+
     /// Number of samples.
     #[must_use]
     pub fn samples(&self) -> usize {
