@@ -190,8 +190,8 @@ def compare(trainer: Trainer, options: argparse.Namespace, collators: dict[str, 
             measure(model, batches, MEASURED_STEPS, figures[name])
     table = Table(
         title=f"The same training loop, batches of {options.batch_size} pairs, {options.workers} workers",
-        caption="The workers pad while the model takes its step, which is far longer here: both ways wait about as long. "
-        "What padding itself takes is measured by `make bench`.",
+        caption="The workers pad while the model takes its step, which is far longer here: both ways wait about as "
+        "long. `make bench` measures the padding itself.",
     )
     for column in ("collator", "samples/s", "waiting for data", "padding"):
         table.add_column(column, justify="left" if column == "collator" else "right")
