@@ -239,6 +239,10 @@ impl Filler<'_> {
             let (these, rest) = cells.split_at_mut(window.len());
             cells = rest;
             if column.on.as_ref().is_some_and(|on| !on[segment]) {
+                if let Shown::Keys(keys) = shown {
+                    let key = keys[row.part][segment];
+                    self.checked(column, row.sample, key)?.check_outside(&(0..0))?;
+                }
                 fill::repeat(pad, these);
                 continue;
             }
@@ -280,15 +284,7 @@ impl Filler<'_> {
         cells: &mut [MaybeUninit<T>],
         look: bool,
     ) -> Result<bool, Stop> {
-        let source = self.source(sample, key)?;
-        let element = source.element();
-        // A column that compares can show floats as well, but tokens are integers.
-        let integers = column.differs_from.is_none() || column.content == Content::Tokens;
-        // An empty row has no value that could be misread: `torch.tensor([])` is float32.
-        if element.is_float() && !column.dtype.is_float() && integers && !source.is_empty() {
-            let cause = Cause::DType { found: element.name(), column: T::DTYPE.name() };
-            return Err(self.at(sample, key, cause).into());
-        }
+        let source = self.checked(column, sample, key)?;
         let mut kept = false;
         let position = window.start;
         source.read(window, |begin, values| {
@@ -306,6 +302,20 @@ impl Filler<'_> {
             })
         })?;
         Ok(kept)
+    }
+
+    /// The source of a key, if the column can show values of its type.
+    fn checked(&self, column: &Column, sample: usize, key: Key) -> Result<&Source<'_>, CollateError> {
+        let source = self.source(sample, key)?;
+        let element = source.element();
+        // A column that compares can show floats as well, but tokens are integers.
+        let integers = column.differs_from.is_none() || column.content == Content::Tokens;
+        // An empty row has no value that could be misread: `torch.tensor([])` is float32.
+        if element.is_float() && !column.dtype.is_float() && integers && !source.is_empty() {
+            let cause = Cause::DType { found: element.name(), column: column.dtype.name() };
+            return Err(self.at(sample, key, cause));
+        }
+        Ok(source)
     }
 
     fn source(&self, sample: usize, key: Key) -> Result<&Source<'_>, CollateError> {

@@ -73,6 +73,11 @@ pub enum Refusal {
 pub enum Cause {
     /// There is no sample.
     EmptyBatch,
+    /// The sample is no mapping.
+    NoMapping {
+        /// Name of the type that was met.
+        found: String,
+    },
     /// The sample has no key at all.
     EmptySample,
     /// A key that the layout does not name, as Python shows it.
@@ -208,7 +213,7 @@ impl CollateError {
             | Cause::NotInFirst { .. }
             | Cause::Missing
             | Cause::MissingHere { .. } => Kind::Key,
-            Cause::IsNone | Cause::DType { .. } => Kind::Type,
+            Cause::NoMapping { .. } | Cause::IsNone | Cause::DType { .. } => Kind::Type,
             Cause::EmptyBatch
             | Cause::Length { .. }
             | Cause::TooLong { .. }
@@ -229,6 +234,7 @@ impl fmt::Display for CollateError {
         let key = self.key.as_deref().unwrap_or_default();
         match &self.cause {
             Cause::EmptyBatch => write!(f, "the batch is empty: expected at least one sample"),
+            Cause::NoMapping { found } => write!(f, "expected a mapping such as a dict, got {found}"),
             Cause::EmptySample => write!(f, "an empty dict: {REMOVED_COLUMNS}"),
             Cause::Unknown { name, why, layout, known } => {
                 let why = match why {

@@ -106,6 +106,18 @@ SAMPLES: list[Wrong] = [
         KeyError,
         f"sample 0: no 'chosen_input_ids' (its keys: 'pixel_values', 'image_flags'): {REMOVED_COLUMNS}",
     ),
+    (
+        "all of them of another kind",
+        lambda: [{"prompt": "a", "chosen": "b", "rejected": "c"}],
+        KeyError,
+        "sample 0: no 'chosen_input_ids' (its keys: 'prompt', 'chosen', 'rejected')",
+    ),
+    (
+        "misspelt, and no UTF-8",
+        lambda: [pair(**{"ref_\ud800": 1})],
+        KeyError,
+        f"sample 0: unknown key 'ref_\\ud800': {MISSPELT} {KNOWN}",
+    ),
     ("missing", lambda: [pair(chosen_labels=ABSENT)], KeyError, f"sample 0: no 'chosen_labels' {HAS}"),
     ("missing later", lambda: [pair(), pair(chosen_labels=ABSENT)], KeyError, f"sample 1: no 'chosen_labels' {HAS}"),
     ("mask later", lambda: [pair(), pair(**MASK)], KeyError, f"sample 0: {NO_MASK}, but sample 1 has it: {ALL}"),
@@ -411,6 +423,13 @@ OPTIONS: list[Wrong] = [
         "sample 1: 'chosen_input_ids' holds 'x' at position 3, expected an integer",
     ),
     (
+        "cut off, of the labels alone",
+        {"max_length": 2},
+        lambda: [pair(), pair(chosen_labels=[1, 2, "x"])],
+        TypeError,
+        "sample 1: 'chosen_labels' holds 'x' at position 2, expected an integer",
+    ),
+    (
         "cut off at the beginning, and beyond int64",
         {"max_length": 3, "truncation_mode": "keep_end"},
         lambda: [pair(), pair(**{key: [2**80, 1, 2, 3] for key in pair()})],
@@ -442,8 +461,13 @@ def test_width_beyond_the_address_space(width: int) -> None:
 
 @pytest.mark.parametrize(
     "weights",
-    [np.broadcast_to(np.float16(1), (2**60,)), torch.ones(1, dtype=torch.bfloat16).expand(2**57)],
-    ids=["float16 array", "bfloat16 tensor"],
+    [
+        np.broadcast_to(np.float16(1), (2**60,)),
+        np.broadcast_to(np.float16(1), (2**61,)),
+        torch.ones(1, dtype=torch.bfloat16).expand(2**57),
+        torch.ones(1, dtype=torch.bfloat16).expand(2**61),
+    ],
+    ids=["float16 array", "float16 array beyond", "bfloat16 tensor", "bfloat16 tensor beyond"],
 )
 def test_rows_that_cannot_be_converted_in_memory(weights: Any) -> None:
     columns = (Column("ids", of="ones", dtype="bool"), Column("weights", of="{}_weights", dtype="float32"))

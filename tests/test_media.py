@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -409,6 +410,30 @@ def test_tiles_of_a_subclass_become_plain_tensors() -> None:
     assert batch["pixel_values"].tolist() == torch.ones(2, 3, 2, 2).tolist()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, 2],
+        [0.5, 1],
+        [True, False],
+        [True, 2],
+        [np.float32(1), 2.5],
+        [np.float64(1), 2],
+        [np.int16(1), 2],
+        [np.int16(1), np.int16(2)],
+        [np.float16(2), 1],
+        [True, np.int8(1)],
+        [np.int8(1), 0.5],
+    ],
+    ids=repr,
+)
+def test_lists_of_mixed_numbers_have_the_dtype_that_torch_gives_them(values: list[Any]) -> None:
+    expected = torch.tensor(values)
+    for collator in (COLLATOR, NUMPY):
+        found = torch.as_tensor(collator([pictures(2, pixel_values=values)])["pixel_values"])
+        assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+
+
 @pytest.mark.filterwarnings("ignore:In future, it will be an error for 'np.bool_'")  # torch's, with NumPy 1
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "int32", "bool"])
 def test_lists_of_numpy_numbers_keep_their_dtype(dtype: str) -> None:
@@ -416,3 +441,27 @@ def test_lists_of_numpy_numbers_keep_their_dtype(dtype: str) -> None:
     found = COLLATOR([pictures(2, pixel_values=values)])["pixel_values"]
     assert found.dtype == torch.tensor(values).dtype == getattr(torch, dtype)
     assert found.tolist() == [[1], [0]]
+
+
+def test_a_blank_of_ones_own_stays() -> None:
+    table = replace(SEPARATE, media=(*SEPARATE.media, Media("video", ("video",), blank=(2, 2))))
+    for blank_image in (None, (3, 4, 4)):
+        batch = PreferenceCollator(table, pad_token_id=0, blank_image=blank_image)([pair()])
+        assert batch["video"].tolist() == [[[0.0, 0.0], [0.0, 0.0]]]
+        assert ("pixel_values" in batch) is (blank_image is not None)
+
+
+@pytest.mark.parametrize("return_tensors", ["pt", "np"])
+def test_stacked_tensors_are_plain(return_tensors: Any) -> None:
+    collator = PreferenceCollator(pad_token_id=0, extra_keys="stack", return_tensors=return_tensors)
+    samples = [pair(a=torch.ones(2).as_subclass(Stacked), b=torch.ones(2, requires_grad=True)) for _ in range(2)]
+    batch = collator(samples)
+    assert batch["a"].tolist() == batch["b"].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    # A graph would keep a DataLoader worker from sending the batch, and its loader waiting for ever.
+    assert return_tensors == "np" or (type(batch["a"]), batch["b"].requires_grad) == (torch.Tensor, False)
+
+
+class Stacked(torch.Tensor):
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return "garbage" if func is torch.stack else super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]

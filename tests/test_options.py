@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_collate import PreferenceCollator
+from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate.layout import Column, Layout, Matrix
 
 
@@ -371,8 +371,10 @@ def test_max_batch_bytes() -> None:
         ((torch.zeros(10), torch.zeros(10)), "sample 0: 'z', of 40 bytes,", 80),
         ((np.zeros(10), np.zeros(10)), "sample 0: 'z', of 80 bytes,", 160),
         (([1] * 10, [2] * 10), "'z' of 2 samples, of 160 bytes,", 160),
+        ((torch.zeros(10, dtype=torch.int8), torch.zeros(10)), "sample 0: 'z', of 40 bytes,", 80),
+        ((np.zeros(10, np.int8), np.zeros(10)), "sample 0: 'z', of 80 bytes,", 160),
     ],
-    ids=["tensors", "arrays", "numbers"],
+    ids=["tensors", "arrays", "numbers", "tensors of two dtypes", "arrays of two dtypes"],
 )
 def test_max_batch_bytes_counts_stacked_extra_keys(values: tuple[Any, ...], place: str, nbytes: int) -> None:
     samples = [pair | {"z": value} for pair, value in zip(PAIRS, values, strict=True)]
@@ -396,6 +398,14 @@ def test_a_blank_image_is_counted_before_it_is_made(shape: tuple[int, ...], sent
     assert caught.value.args[0].startswith(f"the blank tile of 'pixel_values', {sentence}")
 
 
+def test_max_batch_bytes_counts_bfloat16_as_what_arrays_have_instead() -> None:
+    samples = [pair | {"z": torch.zeros(10, dtype=torch.bfloat16)} for pair in PAIRS]
+    options: dict[str, Any] = {"extra_keys": "stack", "max_batch_bytes": 384 + 40}
+    assert "z" in batch_of(samples, **options)
+    with pytest.raises(MemoryError, match=r"^sample 0: 'z', of 40 bytes, makes a batch of 464 bytes"):
+        batch_of(samples, return_tensors="np", **options)
+
+
 def test_options_may_be_numpy_integers() -> None:
     made = PreferenceCollator(
         pad_token_id=np.int64(3),  # type: ignore[arg-type]
@@ -404,3 +414,5 @@ def test_options_may_be_numpy_integers() -> None:
     )
     assert repr(made) == "PreferenceCollator(pad_token_id=3, pad_to_multiple_of=4, blank_image=(3, 2, 2))"
     assert made(PAIRS)["chosen_input_ids"].tolist() == [[5, 6, 7, 3], [1, 2, 3, 3]]
+    six = dpo_collate([PAIRS[0] | IMAGE, PAIRS[1]], pad_token_id=np.array(3))  # type: ignore[arg-type]
+    assert six["chosen_input_ids"].tolist() == [[5, 6, 7], [1, 2, 3]]

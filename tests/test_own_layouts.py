@@ -299,3 +299,38 @@ def test_a_known_layout_that_knows_one_more_key() -> None:
     sides = {f"{side}_{key}": [1] for side in ("chosen", "rejected") for key in ("input_ids", "labels")}
     table = replace(SEPARATE, ignored=("prompt_id",))
     assert batch_of(table, {**sides, "prompt_id": "x"})["chosen_input_ids"].tolist() == [[1]]
+
+
+JOINED = Matrix((("p", "c"),), (IDS, Column("types", of="{}_types", optional=True)), tokens="{}_ids")
+
+
+@pytest.mark.parametrize("key", ["p_ids", "c_ids", "p_types", "c_types"])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("mode", ["keep_start", "keep_end"])
+@pytest.mark.parametrize("max_length", [1, 2, 3, 4, 5, None])
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_what_is_cut_off_is_looked_at(key: str, side: Any, mode: Any, max_length: int | None, at: int) -> None:
+    good = {"p_ids": [1, 2, 3], "c_ids": [4, 5, 6], "p_types": [1, 1, 1], "c_types": [2, 2, 2]}
+    bad: dict[str, list[Any]] = {**good, key: [*good[key][:at], "x", *good[key][at + 1 :]]}
+    table = layout(matrices=(JOINED,))
+    with pytest.raises(TypeError) as caught:
+        batch_of(table, good, bad, padding_side=side, max_length=max_length, truncation_mode=mode)
+    assert caught.value.args == (f"sample 1: '{key}' holds 'x' at position {at}, expected an integer",)
+
+
+@pytest.mark.parametrize("of", ["tokens", "{}_types"])
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ([1, "x"], "holds 'x' at position 1, expected an integer"),
+        (np.array([1, 0.5]), "has dtype float64, expected integers"),
+        (np.array([1, 0.5], np.float16), "has dtype float16, expected integers"),
+    ],
+)
+def test_a_segment_that_a_column_does_not_show_is_looked_at(of: str, values: Any, sentence: str) -> None:
+    table = layout(matrices=(replace(JOINED, columns=(Column("shown", of=of, on=(1,)),)),))
+    key = "p_ids" if of == "tokens" else "p_types"
+    sample = {"p_ids": [1, 2], "c_ids": [3], "p_types": [1, 1], "c_types": [2], key: values}
+    with pytest.raises(TypeError) as caught:
+        batch_of(table, sample)
+    assert caught.value.args == (f"sample 0: '{key}' {sentence}",)

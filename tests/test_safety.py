@@ -250,7 +250,7 @@ RAISING: dict[str, Callable[[], Any]] = {
     "keys": lambda: [pair(), RaisingKeys(pair())],
     "value": lambda: [RaisingValue(pair())],
     "samples": raising_samples,
-    "extra key": lambda: [pair(other=1), {**pair(), Once(): 0}],
+    "extra key": lambda: [pair(other=1), {**pair(other=2), Once(): 0}],
 }
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @dataclass
@@ -17,23 +18,31 @@ class Budget:
     limit: int | None
     used: int
 
-    def take(self, nbytes: int, place: str, largest: int) -> None:
+    def take(self, nbytes: int, largest: Callable[[], tuple[str, int]]) -> None:
         """Counts as many bytes more.
 
         Args:
             nbytes: How many.
-            place: How a message begins: the sample and key that ask for most of them.
-            largest: How many that sample and key ask for.
+            largest: Says which sample and key ask for most of them, as messages begin, and for how many.
 
         Raises:
             MemoryError: The batch would have more than its limit.
         """
         self.used += nbytes
         if self.limit is not None and self.used > self.limit:
+            place, most = largest()
             raise MemoryError(
-                f"{place}, of {largest} bytes, makes a batch of {self.used} bytes, more than "
-                f"max_batch_bytes={self.limit}"
+                f"{place}, of {most} bytes, makes a batch of {self.used} bytes, more than max_batch_bytes={self.limit}"
             )
+
+
+def check_size(nbytes: int, place: str) -> None:
+    """Raises a MemoryError for what the address space cannot hold: NumPy and torch have other words for that."""
+    if nbytes > sys.maxsize:
+        raise MemoryError(_TOO_LARGE.format(place))
+
+
+_TOO_LARGE = "{} is too large: there is no memory for a copy of it"
 
 
 @contextmanager
@@ -47,5 +56,5 @@ def allocation(place: str) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-            raise MemoryError(f"{place} is too large: there is no memory for a copy of it") from None
+            raise MemoryError(_TOO_LARGE.format(place)) from None
         raise

@@ -11,11 +11,12 @@ from __future__ import annotations
 import operator
 import reprlib
 import sys
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ._budget import allocation
+from ._budget import allocation, check_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ def row(value: Any, place: str, floats: bool) -> npt.NDArray[Any]:  # noqa: FBT0
         floats: Whether floating-point numbers are of use.
 
     Raises:
-        TypeError: It is no row of numbers, or of floats that are of no use.
+        TypeError: It is no row of numbers, or an array of floats that are of no use.
         ValueError: It has not one dimension, or lies on another device.
         OverflowError: It holds an integer beyond 64 bits.
         MemoryError: There is no memory for a copy of it.
@@ -57,7 +58,10 @@ def _from_array(value: Any, place: str, *, floats: bool) -> npt.NDArray[Any]:
     kinds = "iubf" if floats or not array.size else "iub"
     if array.dtype.kind not in kinds or array.itemsize > 8 or not 0 <= array.dtype.num < _USER_DTYPES:
         raise TypeError(f"{place} has dtype {dtype}, expected {'numbers' if floats else 'integers'}")
-    return array.astype(np.float32) if array.dtype.kind == "f" and array.itemsize == 2 else array
+    if array.dtype.kind == "f" and array.itemsize == 2:
+        check_size(4 * array.size, place)
+        return array.astype(np.float32)
+    return array
 
 
 def _array_of(value: Any, place: str) -> tuple[npt.NDArray[Any], str]:
@@ -101,7 +105,7 @@ def number(value: Any, place: str) -> int | float:
 def array_of_numbers(value: Any) -> npt.NDArray[Any]:
     """Python's numbers, in nested lists or not, as torch has them: bool, int64 or float32.
 
-    NumPy's numbers among them keep their dtype.
+    NumPy's numbers have their own dtype; of several, the result is what all of them can become.
 
     Raises:
         OverflowError: An integer is beyond 64 bits.
@@ -111,10 +115,19 @@ def array_of_numbers(value: Any) -> npt.NDArray[Any]:
     items = list(_flat(value))
     if array.dtype.kind in "uf" and any(isinstance(item, int) and not -(1 << 63) <= item < 1 << 63 for item in items):
         raise OverflowError("an integer does not fit int64")
-    if any(isinstance(item, np.ndarray | np.generic) for item in items):
+    # Of the widest kind alone: one float among integers makes floats of its own width, as in torch.
+    dtypes: set[np.dtype[Any] | None] = {
+        item.dtype if isinstance(item, np.ndarray | np.generic) else _TORCH.get(type(item)) for item in items
+    }
+    widest = [dtype for dtype in dtypes if dtype is not None and dtype.kind == array.dtype.kind]
+    if array.dtype.kind not in "if" or None in dtypes:
         return array
     with np.errstate(over="ignore"):  # infinite, as in torch
-        return array.astype({"i": np.int64, "f": np.float32}.get(array.dtype.kind, array.dtype), copy=False)
+        return array.astype(np.result_type(*(widest or [_TORCH[float]])), copy=False)
+
+
+_TORCH: dict[type, np.dtype[Any]] = {int: np.dtype(np.int64), float: np.dtype(np.float32), bool: np.dtype(np.bool_)}
+"""What torch makes of Python's numbers. An empty list is of its floats."""
 
 
 def _flat(value: Any) -> Iterator[Any]:
@@ -125,6 +138,14 @@ def _flat(value: Any) -> Iterator[Any]:
         yield value
 
 
+def listed(samples: Any) -> Any:
+    """A list of our own: samples may be an iterator, and Python code in them may change their list."""
+    sequence = isinstance(samples, Iterable) or hasattr(samples, "__getitem__")
+    if isinstance(samples, Mapping | str | bytes) or not sequence:
+        return samples  # the core refuses it
+    return list(samples)
+
+
 def is_tensor(value: object) -> bool:
     """Whether it is a torch tensor. Does not import torch: without it there are none."""
     kind = getattr(sys.modules.get("torch"), "Tensor", None)  # absent as well while torch is being imported
@@ -132,7 +153,7 @@ def is_tensor(value: object) -> bool:
 
 
 def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
-    """The same tensor without gradient, if it lies in the memory of this machine as it is.
+    """The same as a plain tensor without gradient, if it lies in the memory of this machine as it is.
 
     Raises:
         TypeError: It is nested or sparse, or has no values (a fake or functional tensor).
@@ -140,8 +161,11 @@ def dense(tensor: torch.Tensor, place: str) -> torch.Tensor:
     """
     torch = sys.modules["torch"]
     # In the order of what a training batch is made of: this runs for every image of it.
-    if type(tensor) is not torch.Tensor and type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
-        _refuse(tensor, place)  # fake and distributed tensors: what is behind them is Python's business
+    if type(tensor) is not torch.Tensor:
+        if type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+            _refuse(tensor, place)  # fake and distributed tensors: what is behind them is Python's business
+        with torch._C.DisableTorchFunctionSubclass():  # noqa: SLF001 - its values are wanted, its code is not asked
+            tensor = tensor.as_subclass(torch.Tensor)
     if tensor.layout is not torch.strided or tensor.is_nested or not tensor.is_cpu or tensor.is_quantized:
         _refuse(tensor, place)
     if torch._is_functional_tensor(tensor):  # noqa: SLF001 - there is no public name
@@ -178,6 +202,7 @@ def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
     """
     try:
         if str(tensor.dtype) == "torch.bfloat16":
+            check_size(4 * tensor.numel(), place)
             tensor = tensor.float()
         if tensor._is_zerotensor():  # noqa: SLF001 - there is no public name
             tensor = tensor.clone()  # of a tensor without memory older torch makes an array of anything

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import math
+import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -10,7 +14,7 @@ from ._budget import allocation
 from ._convert import array_of_numbers, dense, is_tensor, to_array
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ._budget import Budget
 
@@ -41,28 +45,41 @@ def collect(
 
 
 def _stack(key: Any, values: list[Any], budget: Budget, return_tensors: Literal["pt", "np"]) -> Any:
+    kind = _kind(values[0])
+    shaped = kind in {"tensor", "array"}
+    values = list(values)
     for index, value in enumerate(values):
         place = f"sample {index}: '{key}'"
         if isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"{place} is a masked array, which has no value where it is masked")
-        if _kind(value) != _kind(values[0]):
+        if _kind(value) != kind:
             kinds = f"a {type(value).__name__}, but that of sample 0 is a {type(values[0]).__name__}"
             raise TypeError(f"{place} is {kinds}: they cannot be stacked")
-        if is_tensor(value):
-            dense(value, place)
-        if _kind(value) in _SHAPED and value.shape != values[0].shape:
+        if kind == "tensor":
+            values[index] = dense(value, place)
+        if shaped and value.shape != values[0].shape:
             shapes = f"shape {list(value.shape)}, but that of sample 0 has {list(values[0].shape)}"
             raise ValueError(f"{place} has {shapes}: they cannot be stacked")
-    if _kind(values[0]) in _SHAPED:
-        budget.take(sum(value.nbytes for value in values), f"sample 0: '{key}'", values[0].nbytes)
-    try:
-        with allocation(f"'{key}' of {len(values)} samples"):
-            stacked = _stack_arrays(key, values) if return_tensors == "np" else _stack_tensors(values)
-    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"'{key}' of {len(values)} samples cannot be stacked: {error}") from error
-    if _kind(values[0]) not in _SHAPED:
-        budget.take(stacked.nbytes, f"'{key}' of {len(values)} samples", stacked.nbytes)
+    what = f"'{key}' of {len(values)} samples"
+    if shaped:
+        with _stacking(what):
+            nbytes = _nbytes(values, return_tensors)
+        budget.take(nbytes, lambda: (f"sample 0: '{key}'", nbytes // len(values)))
+    with _stacking(what):
+        stacked = _stack_arrays(key, values) if return_tensors == "np" else _stack_tensors(values)
+    if not shaped:
+        budget.take(stacked.nbytes, lambda: (what, stacked.nbytes))
     return stacked
+
+
+@contextmanager
+def _stacking(what: str) -> Iterator[None]:
+    """Names what cannot be stacked."""
+    try:
+        with allocation(what):
+            yield
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{what} cannot be stacked: {error}") from error
 
 
 def _kind(value: object) -> str:
@@ -74,7 +91,15 @@ def _kind(value: object) -> str:
     return "none" if value is None else "text" if isinstance(value, str | bytes) else "numbers"
 
 
-_SHAPED = ("tensor", "array")
+def _nbytes(values: list[Any], return_tensors: Literal["pt", "np"]) -> int:
+    """Bytes of the stack: its dtype is one that all values can become."""
+    count = len(values) * math.prod(values[0].shape)
+    if isinstance(values[0], np.ndarray):
+        return int(count * np.result_type(*values).itemsize)
+    torch = sys.modules["torch"]
+    dtype = functools.reduce(torch.promote_types, (value.dtype for value in values))
+    wider = dtype == torch.bfloat16 and return_tensors == "np"
+    return int(count * (torch.float32 if wider else dtype).itemsize)
 
 
 def _stack_tensors(values: list[Any]) -> Any:
@@ -88,7 +113,7 @@ def _stack_tensors(values: list[Any]) -> Any:
 def _stack_arrays(key: str, values: list[Any]) -> Any:
     if is_tensor(values[0]):
         values = [to_array(value, f"sample {index}: '{key}'") for index, value in enumerate(values)]
-    stacked = np.stack(values) if isinstance(values[0], np.ndarray) else array_of_numbers(values)
+    stacked = np.asarray(np.stack(values)) if isinstance(values[0], np.ndarray) else array_of_numbers(values)
     if stacked.dtype.kind not in "iubfc":
         raise TypeError(f"they make an array of dtype {stacked.dtype}")
     return stacked

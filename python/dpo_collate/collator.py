@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
@@ -14,7 +13,7 @@ from ._core import Collator, Rest
 from .layout import NAMED, PAIR, SEPARATE, Column, Extra, Layout, Matrix, PaddingSide, TruncationMode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Batch: TypeAlias = dict[str, Any]
 """Keys to tensors (to arrays with ``return_tensors="np"``)."""
@@ -66,9 +65,11 @@ class PreferenceCollator:
             (ranks without images hang ZeRO-3).
         return_tensors: ``"pt"`` or ``"np"``.
         max_batch_bytes: A batch of more bytes is a MemoryError: token arrays, images and stacked extra
-            keys are each added up before their memory is asked for. None: no limit.
+            keys are each added up before their memory is asked for (lists of numbers or of tiles when
+            they have been made arrays). None: no limit.
 
-    Where None is the default, it means the layout's own value; ``attention_mask=None`` means no masks.
+    Where None is the default, it means the layout's own value, or that there is none;
+    ``attention_mask=None`` means no masks.
 
     Raises:
         ImportError: ``return_tensors="pt"``, and torch is not installed.
@@ -154,7 +155,7 @@ class PreferenceCollator:
         """
         min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
         if type(samples) is not list or self._table.returns is not None:
-            samples = listed(samples)
+            samples = _convert.listed(samples)
         batch, rest = self._core.collate(samples, min_length)
         if rest is None and self._done_by_core:
             return batch
@@ -229,14 +230,6 @@ def _from_numpy() -> Any:
     return from_numpy
 
 
-def listed(samples: Any) -> Any:
-    """A list of our own: samples may be an iterator, and Python code in them may change their list."""
-    sequence = isinstance(samples, Iterable) or hasattr(samples, "__getitem__")
-    if isinstance(samples, Mapping | str | bytes) or not sequence:
-        return samples  # the core refuses it
-    return list(samples)
-
-
 def _resolved(collator: PreferenceCollator) -> Layout:
     """The layout with the collator's options written into its table."""
     layout = NAMED[collator.layout] if isinstance(collator.layout, str) else collator.layout
@@ -290,7 +283,7 @@ def _with_blank(layout: Layout, shape: tuple[int, ...]) -> Layout:
         if medium.name in flagged:
             blanks.append(replace(medium, blank=shape))
         else:
-            blanks.append(replace(medium, blank=() if medium.flags_of is not None else None))
+            blanks.append(replace(medium, blank=()) if medium.flags_of is not None else medium)
     if not flagged - {None}:
         raise ValueError(f"blank_image={shape!r}: layout {layout.name!r} has no images with flags")
     return replace(layout, media=tuple(blanks))
@@ -313,9 +306,10 @@ def dpo_collate(
     Chosen and rejected are padded independently, on the right: ``chosen_input_ids`` and
     ``rejected_input_ids`` with ``pad_token_id``, ``chosen_labels`` and ``rejected_labels`` with
     ``label_pad_token_id``, all int64 ``[B, L]``. ``pixel_values`` ``[P, 3, H, W]`` and ``image_flags``
-    ``[P]`` are concatenated on dimension 0. Other keys are dropped, unless they begin like one of
-    these (or with ``prompt_``, ``ref_``): those are most likely misspelt, and an error. For pairs
-    without images, masks, truncation and everything else, use :class:`PreferenceCollator`.
+    ``[P]`` are concatenated on dimension 0. Other keys are dropped, unless they begin with ``chosen_``,
+    ``rejected_``, ``prompt_``, ``ref_``, ``reference_`` or ``pixel_``: those are most likely misspelt,
+    and an error. For pairs without images, masks, truncation and everything else, use
+    :class:`PreferenceCollator`.
 
     Args:
         samples: At least one sample, of which at least one has images.
@@ -325,7 +319,7 @@ def dpo_collate(
     Raises:
         TypeError: A value is of the wrong kind.
         ValueError: A value is wrong; lengths differ.
-        KeyError: A key is missing.
+        KeyError: A key is missing, or most likely misspelt.
         OverflowError: A number does not fit int64.
         MemoryError: There is no memory for the batch.
 
@@ -346,8 +340,8 @@ def dpo_collate(
         >>> batch["pixel_values"].shape
         torch.Size([4, 3, 8, 8])
     """
-    check_int64("pad_token_id", pad_token_id)
-    check_int64("label_pad_token_id", label_pad_token_id)
+    pad_token_id = check_int64("pad_token_id", pad_token_id)
+    label_pad_token_id = check_int64("label_pad_token_id", label_pad_token_id)
     return _six_fields(pad_token_id, label_pad_token_id)(samples)
 
 

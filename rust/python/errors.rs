@@ -9,7 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods};
 
 use crate::error::{Cause, CollateError, Kind, REMOVED_COLUMNS};
-use crate::source::gather::{Failure, Gathered};
+use crate::source::Failure;
+use crate::source::gather::Gathered;
 use crate::source::keys::Keys;
 
 /// Most keys of a sample that a message lists.
@@ -47,7 +48,7 @@ pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>, keys: &Ke
             let more = if dict.len() > KEYS_SHOWN { ", …" } else { "" };
             // Writing to a String cannot fail.
             let _ = write!(message, " (its keys: {}{more})", names.join(", "));
-            if error.sample.is_some_and(|index| !gathered.has_rows(index, keys)) {
+            if error.sample.is_some_and(|index| gathered.has_lost_rows(index, dict.len(), keys)) {
                 let _ = write!(message, ": {REMOVED_COLUMNS}");
             }
         }

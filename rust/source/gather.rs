@@ -1,4 +1,4 @@
-//! Takes every value of every sample as a strong reference, and looks at them.
+//! Takes every value of a sample that is used as a strong reference, and looks at it.
 //!
 //! Taking may run any Python code: a mapping is asked, a key's `__eq__` is called. Whatever that
 //! code does to the samples, what has been taken stays alive. Looking ([`Gathered::view`]) runs
@@ -14,29 +14,8 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 use super::dlpack::{self, Exchange};
 use super::keys::{Keys, Role, Unknown};
 use super::list::List;
-use super::{Source, numpy};
+use super::{Failure, Source, numpy};
 use crate::error::{Cause, CollateError, Number};
-
-/// Why values could not be taken.
-#[derive(Debug)]
-pub enum Failure {
-    /// Python code raised.
-    Raised(PyErr),
-    /// The batch is wrong.
-    Batch(CollateError),
-}
-
-impl From<PyErr> for Failure {
-    fn from(error: PyErr) -> Self {
-        Self::Raised(error)
-    }
-}
-
-impl From<CollateError> for Failure {
-    fn from(error: CollateError) -> Self {
-        Self::Batch(error)
-    }
-}
 
 /// A key that the layout does not name, with the value of every sample.
 #[derive(Debug)]
@@ -63,7 +42,7 @@ pub struct Gathered<'py> {
 #[derive(Debug)]
 pub struct Slow(Vec<usize>);
 
-/// Turns a value into a plain array or number, or raises: `convert.row`, `convert.number`.
+/// Turns a value into a plain array or number, or raises: `_convert.row`, `_convert.number`.
 pub type Converter = Py<PyAny>;
 
 impl<'py> Gathered<'py> {
@@ -103,7 +82,7 @@ impl<'py> Gathered<'py> {
                 }
             }
             if found != sample.len() || !gathered.extras.is_empty() {
-                gathered.take_extras(index, &sample, keys)?;
+                gathered.take_extras(index, &sample, found, keys)?;
             }
             if index == 0 {
                 expected = gathered.values.iter().map(Option::is_some).collect();
@@ -135,8 +114,26 @@ impl<'py> Gathered<'py> {
         Ok(())
     }
 
-    /// Deals with the keys of a sample that the layout does not name.
-    fn take_extras(&mut self, index: usize, sample: &Bound<'py, PyDict>, keys: &Keys) -> Result<(), Failure> {
+    /// Deals with the keys of a sample that the layout does not name; `found` are those that it names.
+    fn take_extras(
+        &mut self,
+        index: usize,
+        sample: &Bound<'py, PyDict>,
+        found: usize,
+        keys: &Keys,
+    ) -> Result<(), Failure> {
+        if index > 0 {
+            for extra in &mut self.extras {
+                let Some(value) = sample.get_item(&extra.key)? else {
+                    let key = extra.key.str()?.to_string();
+                    return Err(CollateError::at(index, &key, Cause::MissingHere { other: 0 }).into());
+                };
+                extra.values.push(value);
+            }
+            if found + self.extras.len() == sample.len() {
+                return Ok(());
+            }
+        }
         // A copy: a key's `__eq__` may run Python code, which may change the sample.
         for key in sample.keys() {
             if keys.role(&key)?.is_some() {
@@ -147,7 +144,8 @@ impl<'py> Gathered<'py> {
                 continue;
             }
             if index == 0 {
-                self.extras.push(Extra { key, values: Vec::with_capacity(self.samples.len()) });
+                let value = sample.get_item(&key)?.ok_or_else(|| changed(index))?;
+                self.extras.push(Extra { key, values: vec![value] });
                 continue;
             }
             let mut also = false;
@@ -159,21 +157,15 @@ impl<'py> Gathered<'py> {
                 return Err(CollateError { sample: Some(index), key: None, cause }.into());
             }
         }
-        for extra in &mut self.extras {
-            let Some(value) = sample.get_item(&extra.key)? else {
-                let key = extra.key.str()?.to_string();
-                return Err(CollateError::at(index, &key, Cause::MissingHere { other: 0 }).into());
-            };
-            extra.values.push(value);
-        }
         Ok(())
     }
 
-    /// Whether the sample has any row at all.
+    /// Whether the sample has no row at all, and of its `len` keys none that the layout does not name.
     #[must_use]
-    pub fn has_rows(&self, sample: usize, keys: &Keys) -> bool {
+    pub fn has_lost_rows(&self, sample: usize, len: usize, keys: &Keys) -> bool {
         let values = self.values.iter().skip(sample * keys.roles.len());
-        values.zip(&keys.roles).any(|(value, role)| value.is_some() && matches!(role, Role::Row { .. }))
+        let mut found = values.zip(&keys.roles).filter(|(value, _)| value.is_some()).map(|(_, role)| role);
+        found.clone().count() == len && !found.any(|role| matches!(role, Role::Row { .. }))
     }
 
     /// Number of samples.
@@ -268,6 +260,11 @@ unsafe fn view<'a>(value: &'a Bound<'_, PyAny>, exchange: Option<&Exchange>) -> 
         }
     }
     None
+}
+
+/// A key that was there is gone: a key's `__eq__` has taken it out.
+fn changed(sample: usize) -> PyErr {
+    PyRuntimeError::new_err(format!("sample {sample} changed while it was read"))
 }
 
 fn read_number(value: &Bound<'_, PyAny>, sample: usize, key: &Py<PyString>, number: &Converter) -> PyResult<Number> {

@@ -7,7 +7,7 @@ use std::fmt;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 
-use super::gather::Failure;
+use super::Failure;
 use crate::error::{Cause, CollateError, Refusal};
 
 /// What a key's values are taken for.
@@ -89,7 +89,8 @@ impl Keys {
 
     /// Refuses a key that the layout does not name, if that is what happens to it.
     pub(super) fn check_unknown(&self, sample: usize, key: &Bound<'_, PyAny>) -> Result<(), Failure> {
-        let name = key.cast::<PyString>().ok().and_then(|name| name.to_str().ok()).unwrap_or_default();
+        let name = key.cast::<PyString>().ok();
+        let name = name.as_ref().map(|name| name.to_string_lossy()).unwrap_or_default();
         let why = if self.reserved.iter().any(|prefix| name.starts_with(prefix)) {
             Refusal::Reserved
         } else if self.unknown == Unknown::Error {
@@ -107,15 +108,13 @@ impl Keys {
     }
 
     /// The sample as an exact dict: itself, or a copy of what a subclass or another mapping holds.
-    pub(super) fn dict_of<'py>(&self, index: usize, sample: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyDict>> {
+    pub(super) fn dict_of<'py>(&self, index: usize, sample: &Bound<'py, PyAny>) -> Result<Bound<'py, PyDict>, Failure> {
         if let Ok(dict) = sample.cast_exact::<PyDict>() {
             return Ok(dict.clone());
         }
         let Ok(mapping) = sample.cast::<PyMapping>() else {
-            let found = sample.get_type().name()?;
-            return Err(pyo3::exceptions::PyTypeError::new_err(format!(
-                "sample {index}: expected a mapping such as a dict, got {found}"
-            )));
+            let cause = Cause::NoMapping { found: sample.get_type().name()?.to_string() };
+            return Err(CollateError { sample: Some(index), key: None, cause }.into());
         };
         let copy = PyDict::new(sample.py());
         // Key by key: `dict.update` would pass over what a subclass of dict has for `__getitem__`. A key

@@ -47,6 +47,30 @@ pub struct NotPlain;
 /// (256 is 2 % slower, 512 more.)
 pub(crate) const RUN: usize = 128;
 
+/// Why values could not be taken.
+#[cfg(feature = "python")]
+#[derive(Debug)]
+pub enum Failure {
+    /// An exception: mostly one that Python code raised.
+    Raised(pyo3::PyErr),
+    /// The batch is wrong.
+    Batch(crate::error::CollateError),
+}
+
+#[cfg(feature = "python")]
+impl From<pyo3::PyErr> for Failure {
+    fn from(error: pyo3::PyErr) -> Self {
+        Self::Raised(error)
+    }
+}
+
+#[cfg(feature = "python")]
+impl From<crate::error::CollateError> for Failure {
+    fn from(error: crate::error::CollateError) -> Self {
+        Self::Batch(error)
+    }
+}
+
 impl Source<'_> {
     /// Number of values.
     #[must_use]
@@ -79,8 +103,9 @@ impl Source<'_> {
         }
     }
 
+    /// Looks at the values outside of `window`, which nobody reads: a list may hold anything there. (An
+    /// array holds numbers; whether those that nobody reads fit a column is not asked.)
     #[cfg_attr(not(feature = "python"), expect(unused_variables, reason = "only lists can hold anything"))]
-    /// Looks at the values outside of `window`, which nobody reads: a list may hold anything there.
     pub fn check_outside(&self, window: &Range<usize>) -> Result<(), NotPlain> {
         match self {
             Self::Contiguous(_) | Self::Strided(_) => Ok(()),

@@ -43,6 +43,11 @@ fn keys() {
         (error.to_string(), error.kind())
     };
     assert_says(
+        of_sample(Cause::NoMapping { found: "tuple".to_owned() }),
+        Kind::Type,
+        "sample 2: expected a mapping such as a dict, got tuple",
+    );
+    assert_says(
         of_sample(Cause::EmptySample),
         Kind::Key,
         "sample 2: an empty dict: transformers' Trainer removes the columns that the model's forward does not name; \

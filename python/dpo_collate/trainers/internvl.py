@@ -27,7 +27,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dpo_collate._checks import check_count, check_int64
-from dpo_collate.collator import Batch, PreferenceCollator, listed
+from dpo_collate._convert import listed
+from dpo_collate.collator import Batch, PreferenceCollator
 from dpo_collate.layout import IMAGES, PAIR, Column, Layout, Length, Matrix
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: 
         >>> batch["chosen_attention_mask"]  # as the original: the real token 0 is masked
         tensor([[ True, False,  True]])
     """
-    check_int64("pad_id", pad_id)
+    pad_id = check_int64("pad_id", pad_id)
     return _collator(DPO, pad_id)(features)
 
 
@@ -126,9 +127,9 @@ def concat_pad_data_collator(
         >>> concat_pad_data_collator([{"input_ids": [7, 5], "labels": [-100, 5]}], max_item_length=3)["labels"]
         tensor([[-100,    5, -100]])
     """
-    check_int64("pad_id", pad_id)
+    pad_id = check_int64("pad_id", pad_id)
     if max_item_length is not None:
-        check_count("max_item_length", max_item_length, 0)
+        max_item_length = check_count("max_item_length", max_item_length, 0)
     features = listed(features)
     batch = _collator(_fixed(max_item_length) if max_item_length else SFT, pad_id)(features)
     if any(features[0].get(key) is not None for key in ("label", "label_ids")):
