@@ -129,16 +129,13 @@ class PreferenceCollator:
     def __post_init__(self) -> None:
         self._check_options()
         table = _resolved(self)
-        wrap = None
-        if self.return_tensors == "pt":
-            wrap = _from_numpy()
         core = Collator(
             table,
             pad_token_id=self.pad_token_id,
             label_pad_token_id=self.label_pad_token_id,
             row=_convert.row,
             number=_convert.number,
-            wrap=wrap,
+            wrap=_from_numpy() if self.return_tensors == "pt" else None,
             max_batch_bytes=self.max_batch_bytes,
         )
         always = any(medium.blank is not None or not medium.optional for medium in table.media)
@@ -214,10 +211,10 @@ class PreferenceCollator:
     def __repr__(self) -> str:
         defaults = {option.name: option.default for option in fields(self)}
         options = {name: value for name, value in self._options().items() if value != defaults[name]}
+        shown = {name: repr(value) for name, value in options.items()}
         if isinstance(self.layout, Layout):
-            options["layout"] = f"<Layout {self.layout.name!r}>"
-        shown = (f"{name}={value if name == 'layout' else repr(value)}" for name, value in options.items())
-        return f"{type(self).__name__}({', '.join(shown)})"
+            shown["layout"] = f"<Layout {self.layout.name!r}>"  # the whole table would fill a page
+        return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in shown.items())})"
 
 
 def _from_numpy() -> Any:
