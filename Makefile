@@ -73,8 +73,6 @@ test-rust: ## Test the Rust core; needs no Python
 test-python: build ## Test the package, with coverage
 	$(BIN)/python -m pytest --quiet --cov --cov-report=term
 
-VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
-
 .PHONY: test-oldest
 test-oldest: .venv/.tools ## Test with the oldest torch and NumPy that are supported (in an environment of its own)
 	$(PYTHON) -m venv target/oldest
@@ -82,6 +80,8 @@ test-oldest: .venv/.tools ## Test with the oldest torch and NumPy that are suppo
 	target/oldest/bin/python -m pip install --quiet --group test --group demo 'torch==2.4.*' 'numpy==1.26.*'
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/target/oldest $(BIN)/maturin develop --quiet --release --target-dir $(MATURIN_TARGET)
 	target/oldest/bin/python -m pytest --quiet
+
+VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
 
 .PHONY: valgrind
 valgrind: ## Run the Rust tests under valgrind (which has to be installed)

@@ -155,40 +155,17 @@ enum Shown<'a> {
 }
 
 impl Filler<'_> {
-    /// Looks at what no column shows: tokens that only give a row its length, and whatever truncation
-    /// cuts off. Whether a value is an error must not depend on its neighbours.
+    /// Looks at tokens that no column shows, and that only give a row its length.
     fn check_unread(&self) -> Result<(), Stop> {
-        let columns = || self.planned.columns.iter().map(|planned| &self.matrix.columns[planned.index]);
-        let shown = columns().any(|column| column.content == Content::Tokens);
-        for row in self.planned.rows.iter().filter(|row| !shown || row.end - row.start < row.tokens) {
-            let tokens = (&self.matrix.rows[row.part], !shown);
-            let parallel = columns().filter_map(|column| match &column.content {
-                Content::Parallel(keys) => Some((&keys[row.part], false)),
-                Content::Tokens | Content::Ones => None,
-            });
-            for (keys, all) in std::iter::once(tokens).chain(parallel) {
-                self.check_segments(row, keys, all)?;
-            }
+        let mut columns = self.planned.columns.iter().map(|planned| &self.matrix.columns[planned.index]);
+        if columns.any(|column| column.content == Content::Tokens) {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Looks at the values of one row that lie outside of its window, or at all of them.
-    fn check_segments(&self, row: &Row, keys: &[Key], all: bool) -> Result<(), Stop> {
-        let mut begin = 0;
-        for &key in keys {
-            let Some(source) = &self.sources[row.sample * self.layout.keys.len() + key] else { continue };
-            let end = begin + source.len();
-            let window = row.start.clamp(begin, end) - begin..row.end.clamp(begin, end) - begin;
-            begin = end;
-            if !all {
-                source.check_outside(&window)?;
-                continue;
-            }
-            source.check_outside(&(0..0))?;
-            if source.element().is_float() && !source.is_empty() {
-                let cause = Cause::DType { found: source.element().name(), column: DType::Int64.name() };
-                return Err(self.at(row.sample, key, cause).into());
+        for row in &self.planned.rows {
+            for &key in &self.matrix.rows[row.part] {
+                let source = self.source(row.sample, key)?;
+                self.check_type(source, DType::Int64, row.sample, key)?;
+                source.check_outside(&(0..0))?;
             }
         }
         Ok(())
@@ -238,15 +215,9 @@ impl Filler<'_> {
             begin = end;
             let (these, rest) = cells.split_at_mut(window.len());
             cells = rest;
-            if column.on.as_ref().is_some_and(|on| !on[segment]) {
-                if let Shown::Keys(keys) = shown {
-                    let key = keys[row.part][segment];
-                    self.checked(column, row.sample, key)?.check_outside(&(0..0))?;
-                }
-                fill::repeat(pad, these);
-                continue;
-            }
+            let off = column.on.as_ref().is_some_and(|on| !on[segment]);
             match shown {
+                Shown::Ones if off => fill::repeat(pad, these),
                 Shown::Ones => {
                     kept |= !these.is_empty();
                     let shown = column.differs_from.is_none_or(|from| Number::Int(1).differs(from));
@@ -254,8 +225,17 @@ impl Filler<'_> {
                     fill::repeat(shown, these);
                 }
                 Shown::Keys(keys) => {
+                    // Whether a value is an error must not depend on its neighbours: what is cut off, or
+                    // not shown in this segment, is looked at as well.
                     let key = keys[row.part][segment];
-                    kept |= self.values(column, row.sample, key, window, these, !kept)?;
+                    let source = self.checked(column, row.sample, key)?;
+                    if off {
+                        source.check_outside(&(0..0))?;
+                        fill::repeat(pad, these);
+                    } else {
+                        source.check_outside(&window)?;
+                        kept |= self.values(column, source, (row.sample, key), window, these, !kept)?;
+                    }
                 }
             }
         }
@@ -278,13 +258,12 @@ impl Filler<'_> {
     fn values<T: Cell>(
         &self,
         column: &Column,
-        sample: usize,
-        key: Key,
+        source: &Source<'_>,
+        (sample, key): (usize, Key),
         window: Range<usize>,
         cells: &mut [MaybeUninit<T>],
         look: bool,
     ) -> Result<bool, Stop> {
-        let source = self.checked(column, sample, key)?;
         let mut kept = false;
         let position = window.start;
         source.read(window, |begin, values| {
@@ -307,15 +286,23 @@ impl Filler<'_> {
     /// The source of a key, if the column can show values of its type.
     fn checked(&self, column: &Column, sample: usize, key: Key) -> Result<&Source<'_>, CollateError> {
         let source = self.source(sample, key)?;
-        let element = source.element();
         // A column that compares can show floats as well, but tokens are integers.
-        let integers = column.differs_from.is_none() || column.content == Content::Tokens;
-        // An empty row has no value that could be misread: `torch.tensor([])` is float32.
-        if element.is_float() && !column.dtype.is_float() && integers && !source.is_empty() {
-            let cause = Cause::DType { found: element.name(), column: column.dtype.name() };
-            return Err(self.at(sample, key, cause));
+        let compares = column.differs_from.is_some() && column.content != Content::Tokens;
+        if !compares {
+            self.check_type(source, column.dtype, sample, key)?;
         }
         Ok(source)
+    }
+
+    /// Floats are refused where integers are wanted.
+    fn check_type(&self, source: &Source<'_>, wanted: DType, sample: usize, key: Key) -> Result<(), CollateError> {
+        let element = source.element();
+        // An empty row has no value that could be misread: `torch.tensor([])` is float32.
+        if element.is_float() && !wanted.is_float() && !source.is_empty() {
+            let cause = Cause::DType { found: element.name(), column: wanted.name() };
+            return Err(self.at(sample, key, cause));
+        }
+        Ok(())
     }
 
     fn source(&self, sample: usize, key: Key) -> Result<&Source<'_>, CollateError> {

@@ -6,7 +6,7 @@
 //! samples ─gather─▶ objects ─view─▶ sources ─plan─▶ plan ─lease─▶ memory ─fill─▶ arrays ─wrap─▶ tensors
 //! ```
 //!
-//! 1. **gather** (`source::gather`; Python code may run): every value of every sample is taken as a
+//! 1. **gather** (`source::gather`; Python code may run): every value that is used is taken as a
 //!    strong reference. What cannot be read directly becomes a plain array here.
 //! 2. **view** (`source`; from here to fill no Python code runs): each value becomes a
 //!    [`source::Source`], a pointer and a length.

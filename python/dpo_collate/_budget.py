@@ -45,6 +45,11 @@ def check_size(nbytes: int, place: str) -> None:
 _TOO_LARGE = "{} is too large: there is no memory for a copy of it"
 
 
+def is_no_memory(error: Exception) -> bool:
+    """Whether it says that there is no memory."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
 @contextmanager
 def allocation(place: str) -> Iterator[None]:
     """Makes a MemoryError of one string out of whatever NumPy and torch raise where there is no memory.
@@ -55,6 +60,6 @@ def allocation(place: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        if is_no_memory(error):
             raise MemoryError(_TOO_LARGE.format(place)) from None
         raise

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ._budget import allocation, check_size
+from ._budget import allocation, check_size, is_no_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -208,7 +208,7 @@ def to_array(tensor: torch.Tensor, place: str) -> npt.NDArray[Any]:
             tensor = tensor.clone()  # of a tensor without memory older torch makes an array of anything
         return tensor.numpy(force=True)
     except (RuntimeError, TypeError) as error:
-        if "can't allocate memory" in str(error):
+        if is_no_memory(error):
             raise
         raise TypeError(f"{place} is {_described(tensor)} of dtype {tensor.dtype}, expected plain values") from error
 
