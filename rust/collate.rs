@@ -6,7 +6,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use crate::arena::Lease;
+use crate::arena::{Lease, Memory, take};
 use crate::cells::{Bool, Cell, DType};
 use crate::error::{Cause, CollateError, Number};
 use crate::fill::{self, Misfit};
@@ -54,7 +54,7 @@ impl From<CollateError> for Stop {
 }
 
 /// Collates a batch: plans it, takes memory for it, fills that.
-pub fn collate(layout: &Layout, batch: Batch<'_>, request: Request) -> Result<Collated, Stop> {
+pub fn collate(layout: &Layout, batch: Batch<'_>, request: Request, memory: Memory) -> Result<Collated, Stop> {
     let keys = layout.keys.len();
     let lengths: Vec<Option<usize>> = batch
         .sources
@@ -63,7 +63,7 @@ pub fn collate(layout: &Layout, batch: Batch<'_>, request: Request) -> Result<Co
         .map(|(source, number)| source.as_ref().map(Source::len).or(number.map(|_| 1)))
         .collect();
     let plan = Plan::new(layout, Lengths::new(&lengths, keys), request)?;
-    let lease = Lease::new(plan.bytes);
+    let lease = take(memory, plan.bytes);
     let mut lease = lease.map_err(|_| CollateError::of_batch(Cause::OutOfMemory { bytes: plan.bytes }))?;
     for (matrix, planned) in layout.matrices.iter().zip(&plan.matrices) {
         let filler = Filler { layout, matrix, planned, sources: batch.sources };

@@ -4,37 +4,58 @@
 use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
+use super::process;
+use super::table::{Arena, ready};
 use crate::cells::{ALIGNMENT, Cell};
 
 /// The allocator refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfMemory;
 
-/// A block of memory, at first uninitialised.
+/// A block of memory, its content whatever was there before.
 ///
-/// It is fresh memory from the allocator. The block is handed out only through `&mut self` while
-/// it is filled; afterwards the arrays made from it are its only users.
+/// The block is handed out only through `&mut self` while it is filled; afterwards the arrays made
+/// from it are its only users.
 #[derive(Debug)]
 pub struct Lease {
     start: NonNull<u8>,
-    layout: Layout,
+    bytes: usize,
+    home: Home,
 }
 
-// SAFETY: a lease owns its block; nothing in it is bound to a thread.
+/// Where a block goes back to.
+#[derive(Debug)]
+enum Home {
+    /// The allocator.
+    Heap(Layout),
+    /// An arena: one of the leases that its table counts, by the process that took it.
+    Arena { arena: Arc<Arena>, block: usize, process: u64 },
+}
+
+// SAFETY: a lease owns its block, or one of the leases that are counted of it; nothing in it is bound
+// to a thread.
 unsafe impl Send for Lease {}
 // SAFETY: `&Lease` gives away an address and a size only; reading or writing there is the business
 // (and the unsafe block) of whoever does it.
 unsafe impl Sync for Lease {}
 
 impl Lease {
-    /// Takes a block of that many bytes. Refusal is an error, never an abort.
+    /// Takes a block of that many bytes from the allocator. Refusal is an error, never an abort.
     pub fn new(bytes: usize) -> Result<Self, OutOfMemory> {
         // One byte at least: the allocator takes no empty request, and every batch gets an address.
         let layout = Layout::from_size_align(bytes.max(1), ALIGNMENT).map_err(|_| OutOfMemory)?;
         // SAFETY: the layout's size is not zero.
         let start = NonNull::new(unsafe { alloc(layout) }).ok_or(OutOfMemory)?;
-        Ok(Self { start, layout })
+        Ok(Self { start, bytes: layout.size(), home: Home::Heap(layout) })
+    }
+
+    /// The lease of a block whose word counts it already. It lies in the arena's mapping.
+    pub(super) fn of_block(arena: Arc<Arena>, block: usize, bytes: usize) -> Self {
+        arena.hold();
+        let start = arena.mapping().at(arena.offset(block));
+        Self { start, bytes, home: Home::Arena { arena, block, process: process::token() } }
     }
 
     /// Where the block begins; a multiple of [`ALIGNMENT`].
@@ -46,7 +67,15 @@ impl Lease {
     /// Bytes of the block.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.layout.size()
+        self.bytes
+    }
+
+    /// The block, where it is an arena's.
+    pub(super) fn place(&self) -> Option<(&Arc<Arena>, usize)> {
+        match &self.home {
+            Home::Heap(_) => None,
+            Home::Arena { arena, block, .. } => Some((arena, *block)),
+        }
     }
 
     /// `count` cells from `offset` bytes on, to be written.
@@ -69,7 +98,16 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        // SAFETY: `start` came from `alloc` with this layout, and is freed nowhere else.
-        unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        match &self.home {
+            // SAFETY: `start` came from `alloc` with this layout, and is freed nowhere else.
+            Home::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), *layout) },
+            // A process that was forked has copies of its parent's leases, which the parent counts.
+            Home::Arena { process, .. } if *process != process::token() => {}
+            Home::Arena { arena, block, .. } => {
+                if arena.drop_lease(*block) && ready([arena.owner()]) == [true] {
+                    process::bury(arena);
+                }
+            }
+        }
     }
 }

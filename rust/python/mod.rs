@@ -1,5 +1,6 @@
 //! The `PyO3` boundary: convert, call, map errors; nothing else.
 
+mod delivery;
 mod errors;
 mod table;
 mod wrap;
@@ -8,6 +9,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString};
 
+use crate::arena::Memory;
 use crate::collate::{Batch, Collated, Stop, collate};
 use crate::plan::Request;
 use crate::source::gather::{Converter, Extra, Gathered};
@@ -21,6 +23,11 @@ use wrap::Block;
 /// It relies on the GIL (see SECURITY.md), and says so until the free-threaded build is audited.
 #[pymodule(gil_used = true)]
 mod _core {
+    #[pymodule_export]
+    use super::delivery::{
+        Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, count_sent, fall_back,
+        is_open, open_private, open_shared, receive, send, stats, trim,
+    };
     #[pymodule_export]
     use super::{Collator, Rest, empty};
 
@@ -65,6 +72,7 @@ struct Collator {
     number: Converter,
     wrap: Option<Py<PyAny>>,
     max_bytes: Option<usize>,
+    memory: Memory,
 }
 
 /// What the core leaves to the Python layer to finish.
@@ -83,9 +91,11 @@ struct Rest {
 #[pymethods]
 impl Collator {
     /// Resolves `layout`. `row(value, place, floats)` and `number(value, place)` turn a value that cannot
-    /// be read directly into a plain array or number; `wrap(array)` makes a tensor of an array.
+    /// be read directly into a plain array or number; `wrap(array)` makes a tensor of an array. `memory`
+    /// says where batches lie: "heap", "private" or "delivered".
     #[new]
-    #[pyo3(signature = (layout, *, pad_token_id, label_pad_token_id, row, number, wrap, max_batch_bytes))]
+    #[expect(clippy::too_many_arguments, reason = "all but the first are keywords")]
+    #[pyo3(signature = (layout, *, pad_token_id, label_pad_token_id, row, number, wrap, max_batch_bytes, memory))]
     fn new(
         layout: &Bound<'_, PyAny>,
         pad_token_id: i64,
@@ -94,6 +104,7 @@ impl Collator {
         number: Converter,
         wrap: Option<Py<PyAny>>,
         max_batch_bytes: Option<usize>,
+        memory: Memory,
     ) -> PyResult<Self> {
         guarded(|| {
             let py = layout.py();
@@ -112,6 +123,7 @@ impl Collator {
                 number,
                 wrap,
                 max_bytes: max_batch_bytes,
+                memory,
             })
         })
     }
@@ -149,7 +161,7 @@ impl Collator {
                 Err(slow) => slow,
                 Ok(sources) => {
                     let batch = Batch { sources: &sources, numbers: &gathered.numbers };
-                    match collate(&self.table.layout, batch, request) {
+                    match collate(&self.table.layout, batch, request, self.memory) {
                         Ok(collated) => return Ok(collated),
                         Err(Stop::NotPlain) => gathered.lists(keys),
                         Err(Stop::Error(error)) => {
@@ -225,8 +237,8 @@ impl Collator {
     }
 }
 
-/// New memory of that many bytes, not initialised, as an array of uint8.
+/// Memory of that many bytes, its content whatever was there before, as an array of uint8.
 #[pyfunction]
-fn empty(py: Python<'_>, nbytes: usize) -> PyResult<Bound<'_, PyAny>> {
-    guarded(|| wrap::empty(py, nbytes))
+fn empty(py: Python<'_>, nbytes: usize, memory: Memory) -> PyResult<Bound<'_, PyAny>> {
+    guarded(|| wrap::empty(py, nbytes, memory))
 }

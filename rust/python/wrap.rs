@@ -1,12 +1,12 @@
 //! NumPy arrays over a lease.
 #![allow(unsafe_code)]
 
-use numpy::npyffi::{self, NPY_ARRAY_CARRAY, NpyTypes, PY_ARRAY_API};
+use numpy::npyffi::{self, NPY_ARRAY_CARRAY, NpyTypes, PY_ARRAY_API, npy_intp};
 use numpy::{PyArrayDescr, dtype};
 use pyo3::exceptions::PyMemoryError;
 use pyo3::prelude::*;
 
-use crate::arena::Lease;
+use crate::arena::{Lease, Memory, take};
 use crate::cells::DType;
 use crate::plan::Array;
 
@@ -37,32 +37,49 @@ pub(super) unsafe fn array<'py>(block: &Bound<'py, Block>, array: &Array) -> PyR
         DType::Float32 => dtype::<f32>(py),
         DType::Float64 => dtype::<f64>(py),
     };
+    // A block has fewer than `isize::MAX` bytes, or there would be no lease.
+    let shape = [array.rows.cast_signed(), array.width.unwrap_or(1).cast_signed()];
+    let ndim = if array.width.is_some() { 2 } else { 1 };
     // SAFETY: by contract.
-    unsafe { over(block, descr, array.offset, array.rows, array.width) }
+    unsafe { over(block, descr, array.offset, &shape[..ndim], None) }
 }
 
-/// New memory of that many bytes, not initialised, as an array of uint8: `numpy.empty`, over a lease.
-pub(super) fn empty(py: Python<'_>, bytes: usize) -> PyResult<Bound<'_, PyAny>> {
+/// Memory of that many bytes, its content whatever was there before, as an array of uint8:
+/// `numpy.empty`, over a lease.
+pub(super) fn empty(py: Python<'_>, bytes: usize, memory: Memory) -> PyResult<Bound<'_, PyAny>> {
     let refused = |_| PyMemoryError::new_err(format!("cannot allocate {bytes} bytes for the batch"));
-    let block = Block::new(py, Lease::new(bytes).map_err(refused)?)?;
-    // SAFETY: the lease has that many bytes and this is its only array. They are not initialised:
-    // like those of `numpy.empty` they are for the caller to write, and any byte is a uint8.
-    unsafe { over(&block, dtype::<u8>(py), 0, bytes, None) }
+    let block = Block::new(py, take(memory, bytes).map_err(refused)?)?;
+    // SAFETY: the lease has that many bytes and this is its only array. They are for the caller to
+    // write, like those of `numpy.empty`, and any byte is a uint8.
+    unsafe { over(&block, dtype::<u8>(py), 0, &[bytes.cast_signed()], None) }
+}
+
+/// The array of a tensor that was sent.
+///
+/// # Safety
+/// All that the array reaches, from `offset` on, lies in the block and has been written as such an array.
+pub(super) unsafe fn received<'py>(
+    block: &Bound<'py, Block>,
+    descr: Bound<'py, PyArrayDescr>,
+    offset: usize,
+    shape: &[npy_intp],
+    strides: Option<&[npy_intp]>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: by contract.
+    unsafe { over(block, descr, offset, shape, strides) }
 }
 
 /// # Safety
-/// As for [`array`].
+/// What the array reaches lies in the block, and holds values of that dtype (or is written before it is read).
 unsafe fn over<'py>(
     block: &Bound<'py, Block>,
     descr: Bound<'py, PyArrayDescr>,
     offset: usize,
-    rows: usize,
-    width: Option<usize>,
+    shape: &[npy_intp],
+    strides: Option<&[npy_intp]>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = block.py();
-    // A block has fewer than `isize::MAX` bytes, or there would be no lease.
-    let mut dims = [rows.cast_signed(), width.unwrap_or(1).cast_signed()];
-    let ndim = if width.is_some() { 2 } else { 1 };
+    let ndim = i32::try_from(shape.len()).unwrap_or(i32::MAX); // more than NumPy takes is its error
     // SAFETY: the range lies in the block, which is aligned for every dtype, and NumPy does not
     // free memory that it is handed: the block does, which the array is given as its base object.
     // `NewFromDescr` steals the reference to the dtype, `SetBaseObject` that to the block, both
@@ -74,8 +91,8 @@ unsafe fn over<'py>(
             npyffi::get_type_object(py, NpyTypes::PyArray_Type),
             descr.into_ptr().cast(),
             ndim,
-            dims.as_mut_ptr(),
-            std::ptr::null_mut(),
+            shape.as_ptr().cast_mut(), // it is only read
+            strides.map_or(std::ptr::null_mut(), |strides| strides.as_ptr().cast_mut()),
             start.cast(),
             NPY_ARRAY_CARRAY,
             std::ptr::null_mut(),

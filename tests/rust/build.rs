@@ -1,5 +1,6 @@
 //! Layouts in few words: what a test does not name has the plainest value.
 
+use _core::arena::Memory;
 use _core::cells::{DType, Values};
 use _core::collate::{Batch, Collated, Stop, collate};
 use _core::error::{CollateError, Number};
@@ -55,7 +56,7 @@ pub(crate) fn plan(layout: &Layout, lengths: &[&[Option<usize>]], request: Reque
 /// Collates a batch of `sources[sample][key]`, without numbers.
 pub(crate) fn collate_sources(layout: &Layout, sources: &[Option<Source<'_>>]) -> Result<Collated, CollateError> {
     let numbers = vec![None; sources.len()];
-    plain(collate(layout, Batch { sources, numbers: &numbers }, Request::default()))
+    plain(collate(layout, Batch { sources, numbers: &numbers }, Request::default(), Memory::Heap))
 }
 
 /// Collates plain samples, their values lying side by side as int64.

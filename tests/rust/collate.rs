@@ -1,5 +1,6 @@
 //! Whole batches against the oracle: every cell of every array.
 
+use _core::arena::Memory;
 use _core::cells::{DType, Element};
 use _core::collate::{Batch, Collated, collate};
 use _core::error::{CollateError, Number};
@@ -16,7 +17,7 @@ use crate::random::{Case, any_case};
 fn collate_case(case: &Case) -> Result<Collated, CollateError> {
     let sources = case.sources();
     let numbers = vec![None; sources.len()];
-    plain(collate(&case.layout, Batch { sources: &sources, numbers: &numbers }, case.request))
+    plain(collate(&case.layout, Batch { sources: &sources, numbers: &numbers }, case.request, Memory::Heap))
 }
 
 /// The cells as a column of that type holds them.

@@ -6,6 +6,7 @@
 
 use proptest::prelude::ProptestConfig;
 
+mod block;
 mod build;
 mod cells;
 mod collate;
@@ -14,10 +15,14 @@ mod fill;
 mod golden;
 mod lease;
 mod limits;
+mod mark;
 mod memory;
+mod messages;
 mod naive;
 mod plan;
+mod pool;
 mod presence;
+mod processes;
 mod random;
 mod rules;
 mod scalars;

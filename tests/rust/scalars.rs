@@ -1,5 +1,6 @@
 //! Numbers of samples, gathered into arrays of one dimension.
 
+use _core::arena::Memory;
 use _core::cells::{DType, Values};
 use _core::collate::{Batch, Collated, collate};
 use _core::error::{Cause, CollateError, Number};
@@ -22,7 +23,7 @@ fn collate_numbers(
 ) -> Result<Collated, CollateError> {
     let layout = Layout { order, ..layout(&["chosen", "rejected"], vec![], scalars.to_vec()) };
     let numbers = numbers.as_flattened();
-    plain(collate(&layout, Batch { sources: &vec![None; numbers.len()], numbers }, Request::default()))
+    plain(collate(&layout, Batch { sources: &vec![None; numbers.len()], numbers }, Request::default(), Memory::Heap))
 }
 
 /// The array of the only scalar.
@@ -112,7 +113,8 @@ fn row_is_no_number() {
     // A key that is a row for a matrix has values, but no number.
     let layout = layout(&["ids"], vec![], vec![scalar(&[0])]);
     let source = Some(Values::Int64(&[1]).into());
-    let found = plain(collate(&layout, Batch { sources: &[source], numbers: &[None] }, Request::default()));
+    let found =
+        plain(collate(&layout, Batch { sources: &[source], numbers: &[None] }, Request::default(), Memory::Heap));
     assert_eq!(found.map(|collated| collated.plan), Err(CollateError::at(0, "ids", Cause::Missing)));
 }
 

@@ -1,0 +1,131 @@
+//! From one process to another: a tensor is sent as the place of its memory.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{Stat, fstat, stat};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::block::{State, make};
+use super::lease::Lease;
+use super::process::with;
+use super::table::Arena;
+use crate::cells::Bool;
+
+/// What a message says of a tensor's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The block.
+    pub block: usize,
+    /// Its generation.
+    pub generation: u64,
+    /// Where the tensor begins in it, in bytes.
+    pub offset: usize,
+}
+
+/// What to do with a tensor that is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// Its memory is not the arena's.
+    Foreign,
+    /// It is small: its values are to be sent.
+    Small,
+    /// A message is in flight, to be received once.
+    Place(Place),
+}
+
+impl Arena {
+    /// Puts a message in flight for a tensor of `bytes` bytes at `address`, which must hold a lease.
+    /// One of fewer bytes than `small` is to be sent by value.
+    #[must_use]
+    pub fn send(&self, address: usize, bytes: usize, small: usize) -> Sending {
+        let Some((block, offset)) = self.find(address, bytes) else { return Sending::Foreign };
+        if bytes < small {
+            return Sending::Small;
+        }
+        make(self.state(block), State::sent)
+            .map_or(Sending::Foreign, |state| Sending::Place(Place { block, generation: state.generation(), offset }))
+    }
+
+    /// The block in which a range of addresses lies, and its offset there.
+    fn find(&self, address: usize, bytes: usize) -> Option<(usize, usize)> {
+        let offset = self.mapping().offset(address)?;
+        // Blocks lie in the order of the table.
+        let (mut low, mut high) = (0, self.count());
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            if self.offset(middle) <= offset {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let block = low.checked_sub(1)?;
+        let begin = offset - self.offset(block);
+        (begin.checked_add(bytes)? <= self.capacity(block)).then_some((block, begin))
+    }
+
+    /// Makes a lease of a message in flight: of `bytes` bytes from its place on, which begin at the
+    /// offset that comes with the lease.
+    pub fn receive(self: &Arc<Self>, place: Place, bytes: usize) -> io::Result<(Lease, usize)> {
+        let Place { block, generation, offset } = place;
+        let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
+        let end = offset.checked_add(bytes).filter(|&end| block < self.count() && end <= self.capacity(block));
+        let end = end.filter(|&end| {
+            let end = self.offset(block).checked_add(end);
+            end.is_some_and(|end| !self.is_whole() || end <= self.mapping().len())
+        });
+        let end = end.ok_or_else(|| invalid("the message names memory that is not there"))?;
+        if make(self.state(block), |state| state.received(generation)).is_none() {
+            return Err(invalid("the message was received before, or its block was given to another batch"));
+        }
+        if !self.is_whole() {
+            self.hold();
+            let copy = self.read(self.offset(block) + offset, bytes);
+            self.drop_lease(block);
+            return Ok((copy?, 0));
+        }
+        let lease = Lease::of_block(Arc::clone(self), block, end);
+        with(|process| process.forks.note(self, block));
+        Ok((lease, offset))
+    }
+
+    /// Copies from the file into memory of the allocator.
+    fn read(&self, offset: usize, bytes: usize) -> io::Result<Lease> {
+        let file = self.file().ok_or(io::ErrorKind::NotConnected)?;
+        let mut lease = Lease::new(bytes).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        let mut done = 0;
+        while done < bytes {
+            let left = lease.cells::<Bool>(done, bytes - done);
+            // SAFETY: `Bool` is a transparent byte, and nothing is said of what is not yet written.
+            let left = unsafe { &mut *(std::ptr::from_mut(left) as *mut [MaybeUninit<u8>]) };
+            let (read, _) = rustix::io::pread(file, left, (offset + done) as u64)?;
+            if read.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            done += read.len();
+        }
+        Ok(lease)
+    }
+}
+
+/// The pidfd of the process that made the arena in `file` and has it open as descriptor `descriptor`.
+///
+/// None where that cannot be seen (another process id namespace, no right to look, no descriptor
+/// left): then the owner is taken to live for ever.
+#[must_use]
+pub fn owner(file: &OwnedFd, process: i32, descriptor: i32) -> Option<OwnedFd> {
+    let pidfd = pidfd_open(Pid::from_raw(process)?, PidfdFlags::empty()).ok()?;
+    let theirs = stat(path(process, descriptor)).ok()?;
+    let of = |stat: Stat| (stat.st_dev, stat.st_ino);
+    (of(theirs) == of(fstat(file.as_fd()).ok()?)).then_some(pidfd)
+}
+
+/// Where a process's descriptor can be opened by others that have the right to.
+#[must_use]
+pub fn path(process: i32, descriptor: i32) -> String {
+    format!("/proc/{process}/fd/{descriptor}")
+}

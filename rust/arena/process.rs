@@ -1,0 +1,276 @@
+//! What this process has of arenas: which process it is, its pools, what it counts.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+
+use super::fork::Forks;
+use super::lease::{Lease, OutOfMemory};
+use super::mapping::PAGE;
+use super::message::Sending;
+use super::pool::Pool;
+use super::table::{Arena, Census, Id, ready};
+
+/// The token of this process: a page that the kernel clears in a process that is forked, however it
+/// is forked. (A process id would not do: it may be the same in another namespace, or used again.)
+fn page() -> &'static AtomicU64 {
+    static WITHOUT: AtomicU64 = AtomicU64::new(0);
+    static WORD: OnceLock<&'static AtomicU64> = OnceLock::new();
+    WORD.get_or_init(|| {
+        let flags = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new page at an address that the kernel chooses, which stays for good.
+        let Ok(page) = (unsafe { mmap_anonymous(null_mut(), PAGE, flags, MapFlags::PRIVATE) }) else { return &WITHOUT };
+        // SAFETY: the page is ours alone. A kernel that does not know the advice leaves it to `fork::after_in_child`.
+        let _ = unsafe { madvise(page, PAGE, Advice::LinuxWipeOnFork) };
+        // SAFETY: the page is aligned, readable, writable, zeroed and never unmapped.
+        unsafe { AtomicU64::from_ptr(page.cast()) }
+    })
+}
+
+/// Says which process this is: never what its parent's was.
+pub(super) fn token() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let page = page();
+    match page.load(Ordering::Relaxed) {
+        0 => {
+            let new = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+            page.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|other| other, |_| new)
+        }
+        token => token,
+    }
+}
+
+/// The state of a process.
+#[derive(Debug, Default)]
+pub(super) struct Process {
+    /// Whether it was tried to give it pools.
+    opened: bool,
+    pub(super) private: Option<Pool>,
+    pub(super) shared: Option<Pool>,
+    /// Arenas of other processes.
+    pub(super) attached: Vec<Arc<Arena>>,
+    pub(super) forks: Forks,
+    pub(super) counts: Counts,
+}
+
+/// What a process counts.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    /// Messages with at least one block that it sent.
+    pub sent: u64,
+    /// Messages that it received.
+    pub received: u64,
+    /// Why memory did not come from a pool, or batches could not be delivered, and how often.
+    pub fallbacks: Vec<(String, u64)>,
+}
+
+impl Counts {
+    fn fell_back(&mut self, reason: String) {
+        match self.fallbacks.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, times)) => *times += 1,
+            None => self.fallbacks.push((reason, 1)),
+        }
+    }
+}
+
+/// The state of the process that made it last, and that process's token.
+static CURRENT: AtomicPtr<(u64, Mutex<Process>)> = AtomicPtr::new(null_mut());
+
+/// The state of this process, by its token. That of its parent is left as it is, its lock included.
+fn state() -> &'static Mutex<Process> {
+    loop {
+        let current = CURRENT.load(Ordering::Acquire);
+        let token = token();
+        // SAFETY: what is stored there is never freed.
+        if let Some((of, state)) = unsafe { current.as_ref() }
+            && *of == token
+        {
+            return state;
+        }
+        let new = Box::into_raw(Box::new((token, Mutex::default())));
+        if CURRENT.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
+            // SAFETY: another thread was faster; nobody has seen this one.
+            drop(unsafe { Box::from_raw(new) });
+        }
+    }
+}
+
+/// With the state of this process. `work` runs no Python code, waits for nothing, and drops no lease
+/// of another process's arena.
+pub(super) fn with<T>(work: impl FnOnce(&mut Process) -> T) -> T {
+    work(&mut state().lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// In a process that was forked: what the state of its parent was, if no thread was at it.
+pub(super) fn inherit() -> Option<Process> {
+    page().store(0, Ordering::Relaxed); // for kernels that have not done it
+    // SAFETY: what is stored there is never freed.
+    let (_, state) = unsafe { CURRENT.load(Ordering::Acquire).as_ref() }?;
+    state.try_lock().ok().map(|mut process| std::mem::take(&mut *process))
+}
+
+/// Where the memory of a batch comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The allocator.
+    Heap,
+    /// The pool of this process over private memory, if it has one.
+    Private,
+    /// The pool whose blocks can be sent, if this process has one; else the private one.
+    Delivered,
+}
+
+/// Takes memory of that many bytes.
+pub fn take(memory: Memory, bytes: usize) -> Result<Lease, OutOfMemory> {
+    let taken = with(|process| {
+        let pool = match memory {
+            Memory::Heap => None,
+            Memory::Private => process.private.as_mut(),
+            Memory::Delivered => process.shared.as_mut().or(process.private.as_mut()),
+        };
+        let refused = |error: &io::Error| process.counts.fell_back(format!("no memory in the arena: {error}"));
+        let lease = pool?.take(bytes).inspect_err(refused).ok()?;
+        if let Some((arena, block)) = lease.place() {
+            process.forks.note(arena, block);
+        }
+        Some(lease)
+    });
+    taken.map_or_else(|| Lease::new(bytes), Ok)
+}
+
+/// Gives this process its pool over private memory. Without one, memory comes from the allocator.
+pub fn open_private() {
+    with(|process| {
+        if std::mem::replace(&mut process.opened, true) {
+            return;
+        }
+        match Arena::private() {
+            Ok(arena) => process.private = Some(Pool::new(arena)),
+            Err(error) => process.counts.fell_back(format!("no pool of memory: {error}")),
+        }
+    });
+}
+
+/// Gives this process a pool whose blocks can be sent: which arena it is, and its descriptor.
+pub fn open_shared() -> io::Result<(Id, RawFd)> {
+    let arena = Arena::shared()?;
+    let descriptor = arena.file().map_or(-1, |file| file.as_raw_fd());
+    let id = arena.id();
+    with(|process| process.shared = Some(Pool::new(arena)));
+    Ok((id, descriptor))
+}
+
+/// Counts that batches go another way, and why; takes the pool back that `open_shared` gave.
+pub fn fall_back(reason: String) {
+    with(|process| {
+        process.counts.fell_back(reason);
+        process.shared = None;
+    });
+}
+
+/// Counts a message that is sent.
+pub fn count_sent() {
+    with(|process| process.counts.sent += 1);
+}
+
+/// Whether this process has a pool, and no receiver has still to attach its arena.
+#[must_use]
+pub fn is_open() -> bool {
+    with(|process| match &process.shared {
+        Some(pool) => pool.arena().is_attached(),
+        None => process.opened,
+    })
+}
+
+/// Puts a message in flight for a tensor of this process; see [`Arena::send`].
+#[must_use]
+pub fn send(address: usize, bytes: usize, small: usize) -> Sending {
+    with(|process| process.shared.as_ref().map_or(Sending::Foreign, |pool| pool.arena().send(address, bytes, small)))
+}
+
+/// The arena of that name, if this process has attached it; counts a message that is received.
+#[must_use]
+pub fn attached(id: Id) -> Option<Arc<Arena>> {
+    with(|process| {
+        process.counts.received += 1;
+        process.sweep();
+        process.attached.iter().find(|arena| arena.id() == id).map(Arc::clone)
+    })
+}
+
+/// Attaches the arena of another process.
+pub fn attach(arena: Arena) -> Arc<Arena> {
+    let arena = Arc::new(arena);
+    with(|process| process.attached.push(Arc::clone(&arena)));
+    arena
+}
+
+/// The last lease of an arena whose owner is dead is gone.
+pub(super) fn bury(arena: &Arc<Arena>) {
+    arena.bury();
+    // Somebody else may hold the lock; then the next message finds that the owner is dead.
+    if let Ok(mut process) = state().try_lock() {
+        process.attached.retain(|other| !Arc::ptr_eq(arena, other));
+    }
+}
+
+impl Process {
+    /// Forgets arenas whose owner is dead, and forks whose processes are.
+    fn sweep(&mut self) {
+        let is_orphan = ready(self.attached.iter().map(|arena| arena.owner()));
+        let mut is_orphan = is_orphan.into_iter();
+        self.attached.retain(|arena| {
+            let dead = is_orphan.next().unwrap_or(false);
+            if dead {
+                arena.bury();
+            }
+            !dead
+        });
+        self.forks.sweep();
+    }
+}
+
+/// What this process has and counts.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Arenas: its own and those of others.
+    pub arenas: usize,
+    /// Memory, by use.
+    pub census: Census,
+    /// Times that a batch got memory which an earlier one had had.
+    pub recycled: u64,
+    /// What is counted.
+    pub counts: Counts,
+}
+
+/// What this process has and counts.
+#[must_use]
+pub fn stats() -> Stats {
+    with(|process| {
+        process.sweep();
+        let mut stats = Stats { counts: process.counts.clone(), ..Stats::default() };
+        let pools = [&process.private, &process.shared].into_iter().flatten();
+        stats.recycled = pools.clone().map(Pool::recycled).sum();
+        for arena in pools.map(Pool::arena).chain(&process.attached) {
+            stats.arenas += 1;
+            stats.census += arena.census();
+        }
+        stats
+    })
+}
+
+/// Gives back all memory that is free.
+pub fn trim() {
+    with(|process| {
+        process.sweep();
+        let pools = [&process.private, &process.shared].into_iter().flatten();
+        for arena in pools.map(Pool::arena).chain(&process.attached) {
+            arena.empty_all();
+        }
+    });
+}

@@ -1,0 +1,327 @@
+//! An arena: a mapping that begins with a table of its blocks.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::block::{Holder, State, make};
+use super::mapping::{self, Mapping, PAGE};
+use super::mark::KEPT;
+
+/// Says which arena it is: no two have the same.
+pub type Id = [u8; 16];
+
+/// Most blocks of an arena.
+pub(super) const BLOCKS: usize = 1 << 17;
+/// Where the first block begins, in bytes.
+pub(super) const TABLE: usize = 8 << 20;
+
+// Words of the table's first page.
+const MAGIC: usize = 0;
+const ID: usize = 1; // two words
+const ATTACHED: usize = 3;
+const KEEP: usize = 4;
+const COMMITTED: usize = 5;
+const COUNT: usize = 6;
+
+// Words of a block, which follow that page.
+const WORDS: usize = 4;
+const STATE: usize = 0;
+const OFFSET: usize = 1;
+const CAPACITY: usize = 2;
+const BEHIND: usize = 3;
+
+const MADE_BY: u64 = u64::from_le_bytes(*b"dpo_col1");
+
+/// Bytes of memory by what they are used for, and the number of their blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Number of blocks.
+    pub blocks: u64,
+    /// Bytes of memory behind them.
+    pub bytes: u64,
+}
+
+impl Held {
+    fn add(&mut self, bytes: u64) {
+        self.blocks += 1;
+        self.bytes += bytes;
+    }
+}
+
+impl std::ops::AddAssign for Census {
+    fn add_assign(&mut self, other: Self) {
+        self.used += other.used;
+        self.free += other.free;
+        self.retired += other.retired;
+    }
+}
+
+impl std::ops::AddAssign for Held {
+    fn add_assign(&mut self, other: Self) {
+        self.blocks += other.blocks;
+        self.bytes += other.bytes;
+    }
+}
+
+/// What an arena holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Blocks that a tensor sees or will see.
+    pub used: Held,
+    /// Blocks that nobody sees and that have memory.
+    pub free: Held,
+    /// Blocks that no tensor sees, but a forked process may.
+    pub retired: Held,
+}
+
+/// A mapping with its table, as this process sees it.
+#[derive(Debug)]
+pub struct Arena {
+    mapping: Mapping,
+    /// The owner's file, and that of a receiver who could not map the blocks.
+    file: Option<OwnedFd>,
+    /// What this process is to it.
+    holder: Holder,
+    /// The pidfd of the other process that owns it, if it could be had.
+    owner: Option<OwnedFd>,
+    /// Whether blocks are mapped; else they are read from the file.
+    whole: bool,
+    /// Leases that this process holds.
+    held: AtomicUsize,
+}
+
+impl Arena {
+    /// An arena over private memory: its leases never leave this process.
+    pub fn private() -> io::Result<Self> {
+        Ok(Self::own(Mapping::private()?, None))
+    }
+
+    /// An arena whose blocks can be sent.
+    pub fn shared() -> io::Result<Self> {
+        let (file, mapping) = Mapping::shared()?;
+        let mut id = Id::default();
+        getrandom(&mut id, GetRandomFlags::empty())?;
+        mapping::commit(Some(file.as_fd()), 0..PAGE)?;
+        let arena = Self::own(mapping, Some(file));
+        for (index, half) in id.as_chunks().0.iter().enumerate() {
+            arena.mapping.word(ID + index).store(u64::from_le_bytes(*half), Ordering::Relaxed);
+        }
+        arena.mapping.word(MAGIC).store(MADE_BY, Ordering::Release);
+        Ok(arena)
+    }
+
+    fn own(mapping: Mapping, file: Option<OwnedFd>) -> Self {
+        mapping.word(KEEP).store(KEPT, Ordering::Relaxed);
+        Self { mapping, file, holder: Holder::Owner, owner: None, whole: true, held: AtomicUsize::new(0) }
+    }
+
+    /// Another process's arena. Where its blocks cannot be mapped (for want of address space), they are
+    /// read from the file; the table has to be mapped, as it has the states.
+    pub fn attach(file: OwnedFd, id: Id, owner: Option<OwnedFd>) -> io::Result<Self> {
+        let len = mapping::check(file.as_fd())?;
+        let whole = Mapping::of(file.as_fd(), len);
+        let (whole, mapping, file) = match whole {
+            Ok(mapping) => (true, mapping, None),
+            Err(_) => (false, Mapping::of(file.as_fd(), TABLE)?, Some(file)),
+        };
+        let held = AtomicUsize::new(0);
+        let arena = Self { mapping, file, holder: Holder::Receiver, owner, whole, held };
+        if arena.mapping.word(MAGIC).load(Ordering::Acquire) != MADE_BY || arena.id() != id {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "not the arena that was named"));
+        }
+        arena.mapping.word(ATTACHED).store(1, Ordering::Release);
+        Ok(arena)
+    }
+
+    /// Which one it is.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        let mut id = Id::default();
+        for (index, half) in id.as_chunks_mut().0.iter_mut().enumerate() {
+            *half = self.mapping.word(ID + index).load(Ordering::Relaxed).to_le_bytes();
+        }
+        id
+    }
+
+    /// Whether some process has attached it.
+    pub fn is_attached(&self) -> bool {
+        self.mapping.word(ATTACHED).load(Ordering::Acquire) != 0
+    }
+
+    /// The file of a shared arena, if this process has it open.
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        self.file.as_ref().map(AsFd::as_fd)
+    }
+
+    pub(super) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Number of blocks in the table.
+    pub(super) fn count(&self) -> usize {
+        usize::try_from(self.mapping.word(COUNT).load(Ordering::Acquire)).map_or(BLOCKS, |count| count.min(BLOCKS))
+    }
+
+    fn word_of(&self, block: usize, word: usize) -> &AtomicU64 {
+        debug_assert!(block < BLOCKS, "block {block}");
+        self.mapping.word(PAGE / 8 + block * WORDS + word)
+    }
+
+    fn value(&self, block: usize, word: usize) -> usize {
+        // The relaxed order will do: offset and capacity are written before the block can be seen.
+        usize::try_from(self.word_of(block, word).load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    pub(super) fn state(&self, block: usize) -> &AtomicU64 {
+        self.word_of(block, STATE)
+    }
+
+    /// Where a block begins, in bytes.
+    pub(super) fn offset(&self, block: usize) -> usize {
+        self.value(block, OFFSET)
+    }
+
+    /// The address space of a block, in bytes.
+    pub(super) fn capacity(&self, block: usize) -> usize {
+        self.value(block, CAPACITY)
+    }
+
+    /// Bytes of the block that have memory behind them.
+    pub(super) fn committed(&self, block: usize) -> usize {
+        self.value(block, BEHIND)
+    }
+
+    /// Adds a block to the table. The owner's business.
+    pub(super) fn push(&self, offset: usize, capacity: usize) -> io::Result<usize> {
+        let block = self.count();
+        if block == BLOCKS {
+            return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the arena has as many blocks as it can have"));
+        }
+        let entry = PAGE + block * WORDS * 8;
+        if entry.is_multiple_of(PAGE) {
+            mapping::commit(self.file(), entry..entry + PAGE)?;
+        }
+        self.word_of(block, OFFSET).store(offset as u64, Ordering::Relaxed);
+        self.word_of(block, CAPACITY).store(capacity as u64, Ordering::Relaxed);
+        self.mapping.word(COUNT).store(block as u64 + 1, Ordering::Release);
+        Ok(block)
+    }
+
+    /// Puts memory behind the first bytes of a block that the caller has taken.
+    pub(super) fn commit(&self, block: usize, bytes: usize) -> io::Result<()> {
+        let (offset, already) = (self.offset(block), self.committed(block));
+        let wanted = bytes.next_multiple_of(PAGE);
+        if wanted > already {
+            mapping::commit(self.file(), offset + already..offset + wanted)?;
+            self.word_of(block, BEHIND).store(wanted as u64, Ordering::Relaxed);
+            self.mapping.word(COMMITTED).fetch_add((wanted - already) as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Gives the memory of a block back, if nobody sees the block.
+    pub(super) fn empty(&self, block: usize) -> bool {
+        make(self.state(block), State::emptying).is_some() && {
+            let committed = self.committed(block);
+            // Refused, the memory stays, and is used again by the next who takes the block.
+            if self.mapping.release(self.offset(block)..self.offset(block) + committed).is_ok() {
+                self.word_of(block, BEHIND).store(0, Ordering::Relaxed);
+                self.mapping.word(COMMITTED).fetch_sub(committed as u64, Ordering::Relaxed);
+            }
+            make(self.state(block), State::emptied).is_some()
+        }
+    }
+
+    /// Bytes of free memory that the owner wants to keep.
+    pub(super) fn set_kept(&self, bytes: u64) {
+        self.mapping.word(KEEP).store(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether there is more free memory than the owner wants to keep.
+    pub(super) fn has_excess(&self) -> bool {
+        let kept = self.mapping.word(KEEP).load(Ordering::Relaxed);
+        // Mostly all memory together is less, and no block has to be looked at.
+        self.mapping.word(COMMITTED).load(Ordering::Relaxed) > kept && self.census().free.bytes > kept
+    }
+
+    /// Counts blocks and bytes by what they are used for.
+    pub fn census(&self) -> Census {
+        let mut census = Census::default();
+        for block in 0..self.count() {
+            let state = State::of(self.state(block).load(Ordering::Relaxed));
+            let committed = self.committed(block) as u64;
+            if state.is_used() {
+                census.used.add(committed);
+            } else if state.is_retired() {
+                census.retired.add(committed);
+            } else if committed > 0 {
+                census.free.add(committed);
+            }
+        }
+        census
+    }
+
+    /// This process has one lease more. To be called before anybody can drop it.
+    pub(super) fn hold(&self) {
+        self.held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Drops a lease; whether this process has none left.
+    pub(super) fn drop_lease(&self, block: usize) -> bool {
+        let left = make(self.state(block), |state| state.dropped(self.holder));
+        debug_assert!(left.is_some(), "block {block} has no lease");
+        if left.is_some_and(State::is_free) && self.has_excess() {
+            self.empty(block);
+        }
+        self.held.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Can be read when the other process that owns it has ended (a zombie has).
+    pub(super) fn owner(&self) -> Option<&OwnedFd> {
+        self.owner.as_ref()
+    }
+
+    /// A process that holds leases is about to fork: marks the block if this process has one of it.
+    pub(super) fn mark_forked(&self, block: usize) -> bool {
+        make(self.state(block), |state| state.forked(self.holder)).is_some()
+    }
+
+    /// Gives back all memory that nobody sees.
+    pub fn empty_all(&self) {
+        for block in 0..self.count() {
+            if self.committed(block) > 0 {
+                self.empty(block);
+            }
+        }
+    }
+
+    /// Gives back all memory that nobody sees or will, now that the owner is dead: also what was sent
+    /// and has not arrived. It would not be enough to unmap it, as processes that were forked from this
+    /// one may have the mapping as well.
+    pub(super) fn bury(&self) {
+        for block in 0..self.count() {
+            make(self.state(block), State::abandoned);
+        }
+        self.empty_all();
+    }
+}
+
+/// Which of the descriptors can be read, or are closed at their other end.
+pub(super) fn ready<'a>(descriptors: impl IntoIterator<Item = Option<&'a OwnedFd>>) -> Vec<bool> {
+    let descriptors: Vec<_> = descriptors.into_iter().collect();
+    let mut polled: Vec<_> = descriptors.iter().flatten().map(|file| PollFd::new(*file, PollFlags::IN)).collect();
+    if !polled.is_empty() && poll(&mut polled, Some(&Timespec::default())).is_err() {
+        return vec![false; descriptors.len()];
+    }
+    let mut polled = polled.iter();
+    let is_ready = |file: &Option<_>| file.is_some() && polled.next().is_some_and(|file| !file.revents().is_empty());
+    descriptors.iter().map(is_ready).collect()
+}

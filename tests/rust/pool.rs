@@ -1,0 +1,217 @@
+//! Pools: blocks apart from each other, used again, not too large, given back.
+
+use std::mem::MaybeUninit;
+use std::os::fd::AsFd;
+
+use _core::arena::Lease;
+use _core::arena::mark::KEPT;
+use _core::arena::pool::Pool;
+use _core::arena::table::Arena;
+use _core::cells::Bool;
+use proptest::prelude::*;
+
+const MIB: usize = 1 << 20;
+
+fn private() -> Pool {
+    Pool::new(Arena::private().unwrap())
+}
+
+fn shared() -> Pool {
+    Pool::new(Arena::shared().unwrap())
+}
+
+pub(crate) fn fill(lease: &mut Lease, value: u8) {
+    let bytes = lease.bytes();
+    lease.cells::<Bool>(0, bytes).fill(MaybeUninit::new(Bool(value)));
+}
+
+#[expect(unsafe_code, reason = "reads back what `fill` has written")]
+pub(crate) fn holds(lease: &Lease, from: usize, bytes: usize, value: u8) -> bool {
+    assert!(from + bytes <= lease.bytes());
+    // SAFETY: the range lies in the block and has been written.
+    let found = unsafe { std::slice::from_raw_parts(lease.start().as_ptr().add(from), bytes) };
+    found.iter().all(|&byte| byte == value)
+}
+
+/// Bytes that are kept free.
+fn free(pool: &Pool) -> usize {
+    usize::try_from(pool.arena().census().free.bytes).unwrap()
+}
+
+/// Bytes that the file of a shared arena really has.
+fn real_bytes(pool: &Pool) -> usize {
+    let file = pool.arena().file().unwrap().as_fd().try_clone_to_owned().unwrap();
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::File::from(file).metadata().unwrap());
+    usize::try_from(blocks).unwrap() * 512
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Take(usize),
+    Drop(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let size = prop_oneof![
+        0..100_usize,
+        4000..9000_usize,
+        (0..18_u32, 0..3_usize).prop_map(|(power, more)| (1 << power) + more - 1),
+    ];
+    let step = prop_oneof![size.prop_map(Step::Take), (0..100_usize).prop_map(Step::Drop)];
+    proptest::collection::vec(step, 0..60)
+}
+
+fn check(mut pool: Pool, steps: Vec<Step>) {
+    let mut held: Vec<(Lease, u8)> = Vec::new();
+    for (step, value) in steps.into_iter().zip(1_u8..) {
+        match step {
+            Step::Take(bytes) => {
+                let mut lease = pool.take(bytes).unwrap();
+                assert_eq!(lease.bytes(), bytes.max(1));
+                assert!(lease.start().addr().get().is_multiple_of(64));
+                fill(&mut lease, value);
+                held.push((lease, value));
+            }
+            Step::Drop(index) if !held.is_empty() => drop(held.swap_remove(index % held.len())),
+            Step::Drop(_) => {}
+        }
+        assert!(held.iter().all(|(lease, value)| holds(lease, 0, lease.bytes(), *value)));
+        let used = pool.arena().census().used;
+        assert_eq!(used.blocks, held.len() as u64);
+        let least: usize = held.iter().map(|(lease, _)| lease.bytes()).sum();
+        let most: usize = held.iter().map(|(lease, _)| (2 * lease.bytes()).next_multiple_of(4096)).sum();
+        assert!((least as u64..=most as u64).contains(&used.bytes), "{used:?}: {least} to {most}");
+    }
+    held.clear();
+    assert_eq!(pool.arena().census().used.blocks, 0);
+}
+
+proptest! {
+    #![proptest_config(crate::cases())]
+
+    #[test]
+    fn private_blocks_keep_their_values_and_fit(steps in steps()) {
+        check(private(), steps);
+    }
+
+    #[test]
+    fn shared_blocks_keep_their_values_and_fit(steps in steps()) {
+        check(shared(), steps);
+    }
+}
+
+#[test]
+fn block_is_used_again() {
+    for mut pool in [private(), shared()] {
+        let first = pool.take(100_000).unwrap();
+        let start = first.start();
+        let second = pool.take(100_000).unwrap();
+        assert_ne!(second.start(), start);
+        drop(first);
+        assert_eq!(pool.take(80_000).unwrap().start(), start);
+        assert_eq!(pool.take(131_072).unwrap().start(), start);
+        assert_ne!(pool.take(60_000).unwrap().start(), start, "a block of twice the size would be wasted");
+        assert_eq!(pool.recycled(), 2);
+    }
+}
+
+#[test]
+fn absurd_sizes_are_an_error() {
+    for mut pool in [private(), shared()] {
+        for bytes in [usize::MAX, usize::MAX / 2 + 2, 1 << 62, 1 << 45] {
+            assert!(pool.take(bytes).is_err(), "{bytes}");
+        }
+        // There is room for it, but no machine has so much memory. Refused, it leaves nothing behind.
+        assert!(pool.take(1 << 39).is_err());
+        assert_eq!(pool.arena().census().used.blocks, 0);
+        drop(pool.take(1000).unwrap());
+    }
+}
+
+#[test]
+fn what_was_collected_once_is_given_back_as_it_is_dropped() {
+    let mut pool = shared();
+    let mut next = || {
+        let mut lease = pool.take(20 * MIB).unwrap();
+        fill(&mut lease, 1);
+        lease
+    };
+    let mut last = next();
+    for _ in 0..5 {
+        last = next();
+    }
+    let collected: Vec<Lease> = (0..20).map(|_| next()).collect();
+    assert!(real_bytes(&pool) >= 21 * 20 * MIB);
+    drop(collected);
+    let (kept, real) = (usize::try_from(KEPT).unwrap(), real_bytes(&pool));
+    assert!(real < 20 * MIB + 23 * MIB + kept + MIB, "one in use, one free and an eighth: {real}");
+    drop(last);
+    assert!(free(&pool) <= 23 * MIB + kept);
+}
+
+#[test]
+fn windows_are_not_given_back() {
+    let mut pool = private();
+    for window in 0..5 {
+        let leases: Vec<Lease> = (0..16).map(|_| pool.take(3 * MIB).unwrap()).collect();
+        drop(leases);
+        let free_bytes = free(&pool);
+        assert!(
+            if window == 0 { free_bytes < 8 * MIB } else { free_bytes == 48 * MIB },
+            "window {window}: {free_bytes}"
+        );
+    }
+    assert_eq!(pool.recycled(), 1 + 16 * 3, "in the first two windows it is not yet known");
+}
+
+#[test]
+fn sizes_that_vary_a_thousandfold_are_not_hoarded() {
+    let mut pool = shared();
+    let mut last = None;
+    let mut size = 7_u64;
+    for _ in 0..2000 {
+        size = size.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let bytes = 16_384 << (size >> 60).min(10);
+        last = Some(pool.take(bytes).unwrap());
+        let free_bytes = free(&pool);
+        assert!(free_bytes <= 40 * MIB, "of 16 MiB at most, one at a time: {free_bytes}");
+    }
+    drop(last);
+    pool.arena().empty_all();
+    assert_eq!(pool.arena().census().free.blocks, 0);
+    assert!(real_bytes(&pool) < 128 * 1024, "the table alone: {}", real_bytes(&pool));
+}
+
+#[test]
+fn memory_that_was_given_back_is_zeros_and_works() {
+    for mut pool in [private(), shared()] {
+        let mut lease = pool.take(MIB).unwrap();
+        fill(&mut lease, 7);
+        let start = lease.start();
+        drop(lease);
+        pool.arena().empty_all();
+        let mut lease = pool.take(MIB).unwrap();
+        assert_eq!(lease.start(), start);
+        assert!(holds(&lease, 0, MIB, 0));
+        fill(&mut lease, 8);
+        assert!(holds(&lease, 0, MIB, 8));
+    }
+}
+
+#[test]
+fn leases_outlive_their_pool() {
+    let mut pool = shared();
+    let mut lease = pool.take(MIB).unwrap();
+    drop(pool);
+    fill(&mut lease, 3);
+    assert!(holds(&lease, 0, MIB, 3));
+}
+
+#[test]
+fn a_table_has_room_for_many_small_blocks() {
+    let mut pool = private();
+    let leases: Vec<Lease> = (0..5_000).map(|_| pool.take(1).unwrap()).collect();
+    assert_eq!(pool.arena().census().used.blocks, 5_000);
+    drop(leases);
+    assert_eq!(pool.arena().census().used.blocks, 0);
+}
