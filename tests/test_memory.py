@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from dpo_collate import PreferenceCollator, _convert
+from dpo_collate import PreferenceCollator, _convert, delivery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -168,6 +168,7 @@ def test_a_view_keeps_the_memory_of_its_batch(collator: PreferenceCollator) -> N
     assert view.tolist() == [8, 9]
     del others, view
     gc.collect()
+    delivery.trim()
     assert resident() - before < 40 * MIB
 
 

@@ -2,12 +2,13 @@
 
 ``PreferenceCollator`` is the ``collate_fn`` of a ``DataLoader``; ``dpo_collate`` is the plain function
 with six fields; ``dpo_collate.layout`` is the language in which batches are described;
-``dpo_collate.trainers`` has drop-ins for the collators of trainers.
+``dpo_collate.trainers`` has drop-ins for the collators of trainers; ``dpo_collate.delivery`` tells what memory the
+batches of DataLoader workers take.
 """
 
 import warnings
 
-from . import _core, layout
+from . import _core, delivery, layout
 from ._core import __version__ as __version__
 from .collator import PreferenceCollator as PreferenceCollator
 from .collator import dpo_collate as dpo_collate
@@ -20,4 +21,4 @@ if _core.DEBUG_BUILD:  # pragma: no cover - tests run against a release build
         stacklevel=2,
     )
 
-__all__ = ["Layout", "PreferenceCollator", "__version__", "dpo_collate", "layout"]
+__all__ = ["Layout", "PreferenceCollator", "__version__", "delivery", "dpo_collate", "layout"]

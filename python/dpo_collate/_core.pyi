@@ -1,14 +1,37 @@
 # The Rust core. Private: it may change at any time.
 
-from collections.abc import Callable
-from typing import Any, Final, final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
 
+from ._pools import Memory
 from .layout import Layout
 
-__all__ = ["ALIGNMENT", "DEBUG_BUILD", "Collator", "Rest", "__version__", "empty"]
+__all__ = [
+    "ALIGNMENT",
+    "DEBUG_BUILD",
+    "Arena",
+    "Collator",
+    "Rest",
+    "__version__",
+    "after_fork_in_child",
+    "after_fork_in_parent",
+    "attach",
+    "attached",
+    "before_fork",
+    "count_sent",
+    "empty",
+    "fall_back",
+    "is_open",
+    "open_private",
+    "open_shared",
+    "receive",
+    "send",
+    "stats",
+    "trim",
+]
 
 __version__: Final[str]
 ALIGNMENT: Final[int]
@@ -26,6 +49,7 @@ class Collator:
         number: Callable[[Any, str], float],
         wrap: Callable[[npt.NDArray[Any]], Any] | None,
         max_batch_bytes: int | None,
+        memory: Memory,
     ) -> Collator: ...
     def collate(self, samples: Any, min_length: int) -> tuple[dict[str, Any], Rest | None]: ...
 
@@ -40,4 +64,32 @@ class Rest:
     @property
     def nbytes(self) -> int: ...
 
-def empty(nbytes: int) -> npt.NDArray[np.uint8]: ...
+def empty(nbytes: int, memory: Memory) -> npt.NDArray[np.uint8]: ...
+@final
+class Arena: ...
+
+def is_open() -> bool: ...
+def open_private() -> None: ...
+def open_shared() -> tuple[bytes, int]: ...
+def fall_back(reason: str) -> None: ...
+def count_sent() -> None: ...
+def send(
+    address: int, itemsize: int, shape: Sequence[int], strides: Sequence[int], small: int
+) -> tuple[int, int, int] | tuple[()] | None: ...
+def attached(identity: bytes) -> Arena | None: ...
+def attach(identity: bytes, file: int, pid: int, descriptor: int) -> Arena: ...
+def receive(
+    arena: Arena,
+    place: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    shape: Sequence[int],
+    strides: Sequence[int] | None,
+) -> npt.NDArray[Any]: ...
+def before_fork() -> None: ...
+def after_fork_in_parent() -> None: ...
+def after_fork_in_child() -> None: ...
+
+_Held: TypeAlias = tuple[int, int]  # blocks, bytes
+
+def stats() -> tuple[int, _Held, _Held, _Held, int, int, int, list[tuple[str, int]]]: ...
+def trim() -> None: ...

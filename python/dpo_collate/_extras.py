@@ -6,7 +6,7 @@ import functools
 import math
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ._budget import Budget
+    from ._pools import Target
 
 
 def collect(
-    extras: Mapping[Any, list[Any]], how: str, budget: Budget, return_tensors: Literal["pt", "np"]
+    extras: Mapping[Any, list[Any]], how: str, budget: Budget, target: Target
 ) -> dict[Any, Any]:
     """The values of each key: as a list of the samples' values, or stacked.
 
@@ -31,7 +32,7 @@ def collect(
         extras: By key, the values of all samples.
         how: ``"list"`` or ``"stack"``.
         budget: What the batch may take.
-        return_tensors: What to make of stacked values.
+        target: What to make of stacked values.
 
     Raises:
         TypeError: Values are not of one kind.
@@ -41,10 +42,10 @@ def collect(
     if how == "list":
         return dict(extras)
     wanted = {key: values for key, values in extras.items() if values[0] is not None and not isinstance(values[0], str)}
-    return {key: _stack(key, values, budget, return_tensors) for key, values in wanted.items()}
+    return {key: _stack(key, values, budget, target) for key, values in wanted.items()}
 
 
-def _stack(key: Any, values: list[Any], budget: Budget, return_tensors: Literal["pt", "np"]) -> Any:
+def _stack(key: Any, values: list[Any], budget: Budget, target: Target) -> Any:
     kind = _kind(values[0])
     shaped = kind in {"tensor", "array"}
     values = list(values)
@@ -63,10 +64,10 @@ def _stack(key: Any, values: list[Any], budget: Budget, return_tensors: Literal[
     what = f"'{key}' of {len(values)} samples"
     if shaped:
         with _stacking(what):
-            nbytes = _nbytes(values, return_tensors)
+            nbytes = _nbytes(values, target)
         budget.take(nbytes, lambda: (f"sample 0: '{key}'", nbytes // len(values)))
     with _stacking(what):
-        stacked = _stack_arrays(key, values) if return_tensors == "np" else _stack_tensors(values)
+        stacked = _stack_tensors(values, target) if target.tensors else _stack_arrays(key, values)
     if not shaped:
         budget.take(stacked.nbytes, lambda: (what, stacked.nbytes))
     return stacked
@@ -91,23 +92,31 @@ def _kind(value: object) -> str:
     return "none" if value is None else "text" if isinstance(value, str | bytes) else "numbers"
 
 
-def _nbytes(values: list[Any], return_tensors: Literal["pt", "np"]) -> int:
+def _nbytes(values: list[Any], target: Target) -> int:
     """Bytes of the stack: its dtype is one that all values can become."""
     count = len(values) * math.prod(values[0].shape)
     if isinstance(values[0], np.ndarray):
         return int(count * np.result_type(*values).itemsize)
     torch = sys.modules["torch"]
-    dtype = functools.reduce(torch.promote_types, (value.dtype for value in values))
-    wider = dtype == torch.bfloat16 and return_tensors == "np"
+    dtype = _promoted(values)
+    wider = dtype == torch.bfloat16 and not target.tensors
     return int(count * (torch.float32 if wider else dtype).itemsize)
 
 
-def _stack_tensors(values: list[Any]) -> Any:
+def _promoted(values: list[Any]) -> Any:
+    """The dtype that tensors of several dtypes have together."""
+    torch = sys.modules["torch"]
+    return functools.reduce(torch.promote_types, (value.dtype for value in values))
+
+
+def _stack_tensors(values: list[Any], target: Target) -> Any:
     import torch  # noqa: PLC0415 - imported long since where tensors are asked for
 
     if is_tensor(values[0]):
-        return torch.stack(values)
-    return torch.tensor(np.stack(values) if isinstance(values[0], np.ndarray) else values)
+        return torch.stack(values, out=target.empty_tensor(_promoted(values), (len(values), *values[0].shape)))
+    stacked = torch.tensor(np.stack(values) if isinstance(values[0], np.ndarray) else values)
+    # Not in new memory: of that a DataLoader worker would have to send a descriptor.
+    return target.empty_tensor(stacked.dtype, tuple(stacked.shape)).copy_(stacked)
 
 
 def _stack_arrays(key: str, values: list[Any]) -> Any:

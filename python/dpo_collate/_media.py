@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from . import _core
 from ._budget import allocation
 from ._convert import array_of_numbers, dense, is_tensor, to_array
 
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ._budget import Budget
+    from ._pools import Target
     from .layout import Media
 
 
@@ -53,7 +53,7 @@ def combine(
     media: Sequence[Media],
     truncated: Sequence[int],
     budget: Budget,
-    return_tensors: Literal["pt", "np"],
+    target: Target,
 ) -> dict[str, Any]:
     """One tensor of each medium, after everything was looked at.
 
@@ -62,7 +62,7 @@ def combine(
         media: The media of the layout.
         truncated: The samples of which a row was truncated; they may not have images.
         budget: What the batch may take.
-        return_tensors: ``"pt"`` or ``"np"``.
+        target: What to make of them.
 
     Returns:
         Tensors (or arrays) by the name of the medium, of those that the batch has.
@@ -95,8 +95,12 @@ def combine(
         most, place = max((int(entry.tiles.nbytes), entry.place) for entry in every)
         return place, most
 
-    budget.take(sum(sizes.values()), largest)
-    return _concatenate_all(found, shapes, sizes, return_tensors)
+    total = sum(sizes.values())
+    budget.take(total, largest)
+    if total > sys.maxsize:
+        raise MemoryError(f"the images of the batch have {total} bytes, more than the address space")
+    # Each medium has its own block: flags that somebody keeps do not keep the pixels.
+    return {name: _concatenate(target, entries, shapes[name], sizes[name]) for name, entries in found.items()}
 
 
 def _entries(medium: Media, values: Sequence[tuple[int, str, Any]]) -> list[Entry]:
@@ -201,43 +205,22 @@ def _blank(medium: Media, shape: tuple[int, ...]) -> Entry:
     return Entry(0, medium.keys[0], tile, 1, place)
 
 
-def _concatenate_all(
-    found: Mapping[str, list[Entry]],
-    shapes: Mapping[str, tuple[int, ...]],
-    sizes: Mapping[str, int],
-    return_tensors: Literal["pt", "np"],
-) -> dict[str, Any]:
-    """Concatenates each medium on dimension 0, all of them in one new block, each on a cache line."""
-    offsets, end = {}, 0
-    for name, size in sizes.items():
-        offsets[name] = end
-        end += -(-size // _core.ALIGNMENT) * _core.ALIGNMENT
-    if end > sys.maxsize:
-        raise MemoryError(f"the images of the batch have {end} bytes, more than the address space")
-    block = _core.empty(end)
-    join = _cat if return_tensors == "pt" else _concatenate
-    batch: dict[str, Any] = {}
-    for name, entries in found.items():
-        batch[name] = join(block[offsets[name] : offsets[name] + sizes[name]], entries, shapes[name])
-    return batch
-
-
-def _cat(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:
-    import torch  # noqa: PLC0415 - imported long since where tensors are asked for
-
+def _concatenate(target: Target, entries: list[Entry], shape: tuple[int, ...], size: int) -> Any:
+    """Concatenates a medium on dimension 0."""
     tensors = [entry.tiles for entry in entries if is_tensor(entry.tiles)]
-    if len(tensors) < len(entries):
-        # NumPy reads arrays as they are (read-only, byte-swapped); bfloat16 it never has.
-        return torch.from_numpy(_concatenate(memory, entries, shape))
-    out = torch.from_numpy(memory).view(tensors[0].dtype).view(shape)
-    return torch.cat(tensors, out=out)
+    if target.tensors and len(tensors) == len(entries):
+        import torch  # noqa: PLC0415 - imported long since where tensors are asked for
 
-
-def _concatenate(memory: Any, entries: list[Entry], shape: tuple[int, ...]) -> Any:
+        return torch.cat(tensors, out=target.empty_tensor(tensors[0].dtype, shape))
+    # NumPy reads arrays as they are (read-only, byte-swapped); bfloat16 it never has.
     if _dtype_name(entries[0].tiles) == "bfloat16":
         raise TypeError(f"{entries[0].place} has dtype bfloat16, which NumPy does not have: use return_tensors='pt'")
     arrays = [to_array(entry.tiles, entry.place) if is_tensor(entry.tiles) else entry.tiles for entry in entries]
     # By its name: NumPy has several dtypes of one size (ulonglong), of which torch knows one.
     dtype = np.dtype(arrays[0].dtype.newbyteorder("=").str)
-    out = memory.view(dtype).reshape(shape)
-    return np.concatenate(arrays, out=out)
+    joined = np.concatenate(arrays, out=target.empty(size).view(dtype).reshape(shape))
+    if not target.tensors:
+        return joined
+    import torch  # noqa: PLC0415 - as above
+
+    return torch.from_numpy(joined)

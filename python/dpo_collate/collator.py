@@ -10,6 +10,7 @@ from . import _convert, _extras, _media
 from ._budget import Budget
 from ._checks import check_choice, check_count, check_int64
 from ._core import Collator, Rest
+from ._pools import Target, ready
 from .layout import NAMED, PAIR, SEPARATE, Column, Extra, Layout, Matrix, PaddingSide, TruncationMode
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ class PreferenceCollator:
         max_batch_bytes: A batch of more bytes is a MemoryError: token arrays, images and stacked extra
             keys are each added up before their memory is asked for (lists of numbers or of tiles when
             they have been made arrays). None: no limit.
+        delivery: ``"auto"``: batches lie in memory that is used again when nothing sees it any more, and that
+            a DataLoader worker and the training process share; see :mod:`dpo_collate.delivery`.
+            ``"torch"``: new memory for each batch, sent as torch sends tensors.
 
     Where None is the default, it means the layout's own value, or that there is none;
     ``attention_mask=None`` means no masks.
@@ -121,26 +125,32 @@ class PreferenceCollator:
     blank_image: tuple[int, ...] | None = None
     return_tensors: Literal["pt", "np"] = "pt"
     max_batch_bytes: int | None = None
+    delivery: Literal["auto", "torch"] = "auto"
     # Made of the options, and no fields: `dataclasses.asdict` is for the options.
     _table: ClassVar[Layout]
     _core: ClassVar[Collator]
     _done_by_core: ClassVar[bool]
+    _target: ClassVar[Target]
 
     def __post_init__(self) -> None:
         self._check_options()
         table = _resolved(self)
+        tensors = self.return_tensors == "pt"
+        target = Target(tensors, "heap" if self.delivery == "torch" else "delivered" if tensors else "private")
         core = Collator(
             table,
             pad_token_id=self.pad_token_id,
             label_pad_token_id=self.label_pad_token_id,
             row=_convert.row,
             number=_convert.number,
-            wrap=_from_numpy() if self.return_tensors == "pt" else None,
+            wrap=_from_numpy() if tensors else None,
             max_batch_bytes=self.max_batch_bytes,
+            memory=target.memory,
         )
         always = any(medium.blank is not None or not medium.optional for medium in table.media)
         object.__setattr__(self, "_table", table)
         object.__setattr__(self, "_core", core)
+        object.__setattr__(self, "_target", target)
         object.__setattr__(self, "_done_by_core", table.returns is None and not always)
 
     def __call__(self, samples: Sequence[Mapping[str, Any]], *, min_length: int | None = None) -> Batch:
@@ -153,6 +163,8 @@ class PreferenceCollator:
         min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
         if type(samples) is not list or self._table.returns is not None:
             samples = _convert.listed(samples)
+        if self._target.memory != "heap":
+            ready()
         batch, rest = self._core.collate(samples, min_length)
         if rest is None and self._done_by_core:
             return batch
@@ -164,12 +176,12 @@ class PreferenceCollator:
         budget = Budget(self.max_batch_bytes, rest.nbytes if rest is not None else 0)
         found = rest.media if rest is not None else {}
         truncated = rest.truncated if rest is not None else ()
-        images = _media.combine(found, table.media, truncated, budget, self.return_tensors)
+        images = _media.combine(found, table.media, truncated, budget, self._target)
         if images:
             batch |= images
             batch = {name: batch[name] for name in table.names() if name in batch}
         if rest is not None and rest.extras:
-            batch |= _extras.collect(rest.extras, table.extra, budget, self.return_tensors)
+            batch |= _extras.collect(rest.extras, table.extra, budget, self._target)
         if table.returns == "sample":
             batch = {key: batch[key] for key in (*(key for key in samples[0] if key in batch), *batch)}
         return batch
@@ -187,6 +199,7 @@ class PreferenceCollator:
         check_choice("attention_mask", self.attention_mask, ("auto", "value", None))
         check_choice("extra_keys", self.extra_keys, (None, *get_args(Extra)))
         check_choice("return_tensors", self.return_tensors, ("pt", "np"))
+        check_choice("delivery", self.delivery, ("auto", "torch"))
         for name in ("pad_to_multiple_of", "max_length", "max_batch_bytes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_count(name, getattr(self, name), 1))

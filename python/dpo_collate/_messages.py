@@ -1,0 +1,150 @@
+"""Tensors from a DataLoader worker to the training process: sent as the place of their memory.
+
+In a worker, the pickler of torch's queues asks :func:`_reduce` about each tensor. Memory of this process's arena
+goes as (arena, block, generation, offset, dtype, shape, strides); anything else goes the way of torch. The decision
+is by address, when the tensor is pickled: whatever was done to the tensor, and in whatever containers it lies.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from multiprocessing.reduction import DupFd, ForkingPickler
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch.multiprocessing.reductions import reduce_tensor
+
+from . import _core
+from ._pools import watch_forks
+
+SMALL_BYTES: Final = 4096
+"""Smaller tensors are sent by value: to keep a `margin` must not keep a block."""
+
+OFFERS: Final = 4
+"""So many times a worker sends the descriptor along. One is enough, unless messages are lost or go elsewhere; each
+takes a descriptor until it is received."""
+
+# NumPy's dtype of the memory, and torch's where NumPy has none.
+_DTYPES: Final[dict[str, tuple[np.dtype[Any], torch.dtype | None]]] = {
+    str(dtype).removeprefix("torch."): (np.dtype(carrier), dtype if view else None)
+    for dtype, carrier, view in [
+        (torch.bool, "bool", False),
+        (torch.uint8, "uint8", False),
+        (torch.int8, "int8", False),
+        (torch.int16, "int16", False),
+        (torch.int32, "int32", False),
+        (torch.int64, "int64", False),
+        (torch.float16, "float16", False),
+        (torch.float32, "float32", False),
+        (torch.float64, "float64", False),
+        (torch.complex64, "complex64", False),
+        (torch.complex128, "complex128", False),
+        (torch.bfloat16, "int16", True),
+    ]
+}
+_NAMES: Final = {getattr(torch, name): name for name in _DTYPES}
+
+
+class Sender:
+    """The worker's end. In each message it becomes the receiver's end: see :func:`_attach`.
+
+    Raises:
+        OSError: There is no descriptor left, or no socket to hand it over.
+    """
+
+    def __init__(self, identity: bytes, descriptor: int) -> None:
+        self._identity = identity
+        self._descriptor = descriptor
+        self._process = os.getpid()
+        self._offers: list[Any] = [DupFd(descriptor)]
+        self._left = OFFERS - 1
+
+    def prepare(self) -> None:
+        """Offers the descriptor once more, if the last offer is gone and nobody has come."""
+        if not self._offers and self._left:
+            self._left -= 1
+            with suppress(OSError, RuntimeError):  # what was offered before may still do
+                self._offers.append(DupFd(self._descriptor))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        _core.count_sent()
+        offer = self._offers.pop() if self._offers else None
+        return _attach, (self._identity, self._process, self._descriptor, offer)
+
+
+def open_sender() -> Sender:
+    """Makes this process a sender.
+
+    Raises:
+        OSError, RuntimeError: The system refuses.
+    """
+    sender = Sender(*_core.open_shared())
+
+    def reduce(tensor: torch.Tensor) -> Any:
+        return _reduce(sender, tensor)
+
+    ForkingPickler.register(torch.Tensor, reduce)
+    return sender
+
+
+def _reduce(sender: Sender, tensor: torch.Tensor) -> Any:
+    name = _NAMES.get(tensor.dtype)
+    plain = name and tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.requires_grad
+    if not plain or tensor.is_neg() or tensor.is_conj():
+        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+    shape, strides = tuple(tensor.shape), tensor.stride()
+    if not tensor.numel():
+        return _of_bytes, (b"", name, shape)
+    place = _core.send(tensor.data_ptr(), tensor.itemsize, shape, strides, SMALL_BYTES)
+    if place is None:
+        return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+    if not place:
+        return _of_bytes, (tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes(), name, shape)
+    return _receive, (sender, place, name, shape, None if tensor.is_contiguous() else strides)
+
+
+def _of_bytes(values: bytes, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    if not values:
+        return torch.empty(shape, dtype=getattr(torch, name))
+    return torch.frombuffer(bytearray(values), dtype=getattr(torch, name)).view(shape)
+
+
+def _receive(
+    arena: _core.Arena,
+    place: tuple[int, int, int],
+    name: str,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...] | None,
+) -> torch.Tensor:
+    carrier, dtype = _DTYPES[name]
+    tensor = torch.from_numpy(_core.receive(arena, place, carrier, shape, strides))
+    return tensor if dtype is None else tensor.view(dtype)
+
+
+def _attach(identity: bytes, process: int, descriptor: int, offer: Any) -> _core.Arena:
+    """The arena of a message.
+
+    Raises:
+        RuntimeError: It cannot be mapped.
+    """
+    watch_forks()
+    arena = _core.attached(identity)
+    file = None
+    if offer is not None:
+        with suppress(OSError, EOFError):  # the worker is gone, or has no descriptor left
+            file = offer.detach()
+    if arena is not None:
+        if file is not None:
+            os.close(file)
+        return arena
+    try:
+        if file is None:
+            file = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
+        return _core.attach(identity, file, process, descriptor)
+    except OSError as error:
+        raise RuntimeError(
+            f"cannot map the memory of the DataLoader worker with process id {process}: {error}; "
+            f"PreferenceCollator(delivery='torch') sends batches as torch does"
+        ) from error

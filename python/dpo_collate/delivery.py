@@ -1,0 +1,67 @@
+"""Batches from DataLoader workers to the training process: what memory they take, and how to give it back.
+
+There is nothing to configure. ``PreferenceCollator(delivery="torch")`` turns it off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import _core
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True, repr=False)
+class Stats:
+    """What this process knows of the memory of batches: its own, and that of the workers it received batches from.
+
+    Example:
+        >>> from dpo_collate import delivery
+        >>> delivery.stats().batches_received
+        0
+    """
+
+    arenas: int
+    """Arenas: one of each worker, one of this process."""
+    blocks_in_use: int
+    """Blocks of memory that some tensor sees, or that are on their way."""
+    bytes_in_use: int
+    blocks_free: int
+    """Blocks that are kept to be used again."""
+    bytes_free: int
+    blocks_retired: int
+    """Blocks that no tensor here sees any more, but a process that was forked may."""
+    bytes_retired: int
+    recycled: int
+    """How often a batch of this process got memory that an earlier batch had had."""
+    batches_sent: int
+    batches_received: int
+    fallbacks: Mapping[str, int]
+    """Why batches of this process did not get such memory, and how often."""
+
+    def __repr__(self) -> str:
+        kinds = ("in_use", "free", "retired")
+        held = [f"{kind}={getattr(self, f'blocks_{kind}')} blocks, {_mib(self, kind):.1f} MiB" for kind in kinds]
+        return (
+            f"Stats(arenas={self.arenas}; {'; '.join(held)}; recycled={self.recycled}; "
+            f"batches: sent={self.batches_sent}, received={self.batches_received}; fallbacks={dict(self.fallbacks)})"
+        )
+
+
+def _mib(stats: Stats, kind: str) -> float:
+    nbytes: Any = getattr(stats, f"bytes_{kind}")
+    return float(nbytes / 2**20)
+
+
+def stats() -> Stats:
+    """What the memory of batches is used for, in this process."""
+    arenas, in_use, free, retired, recycled, sent, received, fallbacks = _core.stats()
+    return Stats(arenas, *in_use, *free, *retired, recycled, sent, received, dict(fallbacks))
+
+
+def trim() -> None:
+    """Gives all memory back to the system that is kept to be used again."""
+    _core.trim()
