@@ -88,14 +88,16 @@ valgrind: ## Run the Rust tests under valgrind (which has to be installed)
 	PROPTEST_CASES=8 cargo test --quiet --locked --test rust --config 'target."cfg(all())".runner = "$(VALGRIND)"'
 
 .PHONY: bench
-bench: build ## Measure: kernels, and collation against other ways
+bench: build ## Measure: kernels, collation and delivery against other ways; draw docs/loader.png
 	cargo bench --locked --bench kernels
 	$(BIN)/python benches/collate.py
+	$(BIN)/python benches/loader.py --plot docs/loader.png
 
 .PHONY: bench-fast
 bench-fast: build ## Run the benches once, so that they never rot
 	cargo bench --quiet --locked --bench kernels -- --test
 	$(BIN)/python benches/collate.py --fast
+	$(BIN)/python benches/loader.py --fast --plot target/loader.png
 
 .PHONY: bench-peers
 bench-peers: build ## Measure against TRL as well (in an environment of its own)

@@ -91,9 +91,10 @@ def open_sender() -> Sender:
 
 def _reduce(sender: Sender, tensor: torch.Tensor) -> Any:
     name = _NAMES.get(tensor.dtype)
-    plain = name and tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.requires_grad
-    if not plain or tensor.is_neg() or tensor.is_conj():
+    if name is None or tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.requires_grad:
         return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
+    # Torch would send the memory without the flag that says how it is to be read.
+    tensor = tensor.resolve_conj().resolve_neg()
     shape, strides = tuple(tensor.shape), tensor.stride()
     if not tensor.numel():
         return _of_bytes, (b"", name, shape)

@@ -144,9 +144,9 @@ fn what_was_collected_once_is_given_back_as_it_is_dropped() {
     assert!(real_bytes(&pool) >= 21 * 20 * MIB);
     drop(collected);
     let (kept, real) = (usize::try_from(KEPT).unwrap(), real_bytes(&pool));
-    assert!(real < 20 * MIB + 23 * MIB + kept + MIB, "one in use, one free and an eighth: {real}");
+    assert!(real <= 20 * MIB + 40 * MIB + kept + MIB, "one in use and two free: {real}");
     drop(last);
-    assert!(free(&pool) <= 23 * MIB + kept);
+    assert!(free(&pool) <= 40 * MIB + kept);
 }
 
 #[test]
@@ -157,11 +157,11 @@ fn windows_are_not_given_back() {
         drop(leases);
         let free_bytes = free(&pool);
         assert!(
-            if window == 0 { free_bytes < 8 * MIB } else { free_bytes == 48 * MIB },
+            if window == 0 { free_bytes <= 10 * MIB } else { free_bytes == 48 * MIB },
             "window {window}: {free_bytes}"
         );
     }
-    assert_eq!(pool.recycled(), 1 + 16 * 3, "in the first two windows it is not yet known");
+    assert_eq!(pool.recycled(), 3 + 16 * 3, "in the first two windows it is not yet known");
 }
 
 #[test]

@@ -1,0 +1,297 @@
+"""Forks of a process that holds batches: what the child sees stays right, and it counts nothing down."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import os
+import threading
+import time
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from dpo_collate import PreferenceCollator, delivery
+from loaders import COLLATOR, Pairs, expected, wrong
+from worker import in_use, message, through_a_queue, worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["worker"]  # a fixture
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
+]
+
+
+def fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 and later, where there are threads
+        return os.fork()
+
+
+def raw_fork() -> int:
+    """A fork that Python does not know of."""
+    child: int = ctypes.PyDLL(None).fork()
+    return child
+
+
+class Child:
+    """A forked process that runs `work` when it is told to, and says whether that returned."""
+
+    def __init__(self, work: Callable[[], bool], fork: Callable[[], int] = fork) -> None:
+        told, self.tell = os.pipe()
+        self.process = fork()
+        if self.process == 0:
+            code = 1
+            try:
+                os.read(told, 1)
+                code = 0 if work() else 2
+            finally:
+                os._exit(code)
+        os.close(told)
+
+    def run(self) -> int:
+        os.write(self.tell, b"x")
+        os.close(self.tell)
+        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+
+
+def iterator(size: int = 4000, **options: Any) -> Iterator[Any]:
+    return iter(DataLoader(Pairs(size), batch_size=2, num_workers=1, collate_fn=COLLATOR, **options))
+
+
+def right(batches: list[Any], first: int = 0) -> bool:
+    return all(wrong(batch, expected([2 * i, 2 * i + 1])) == [] for i, batch in enumerate(batches, first))
+
+
+def test_a_child_reads_its_parents_batches_while_the_parent_goes_on() -> None:
+    batches = iterator()
+    kept = [next(batches) for _ in range(6)]
+    child = Child(lambda: right(kept))
+    kept.clear()
+    for step in range(6, 200):
+        assert right([next(batches)], step)
+    assert child.run() == 0
+
+
+def test_workers_of_another_loader_read_them() -> None:
+    batches = iterator()
+    kept = [next(batches) for _ in range(4)]
+
+    class Kept(torch.utils.data.Dataset[Any]):
+        def __getitem__(self, index: int) -> Any:
+            return wrong(kept[index % 4], expected([2 * (index % 4), 2 * (index % 4) + 1]))
+
+    others = iter(DataLoader(Kept(), batch_size=None, num_workers=2, sampler=range(400), prefetch_factor=2))
+    assert next(others) == []
+    kept.clear()
+    for step in range(4, 200):
+        assert right([next(batches)], step)
+    assert all(found == [] for found in others)
+
+
+def test_a_child_counts_nothing_down() -> None:
+    batches = iterator()
+    kept = [next(batches) for _ in range(6)]
+
+    def drop() -> bool:
+        kept.clear()
+        gc.collect()
+        return delivery.stats().arenas == 0
+
+    assert Child(drop).run() == 0
+    for step in range(6, 100):
+        assert right([next(batches)], step)
+    assert right(kept)
+
+
+def test_nor_does_one_that_python_does_not_know_of() -> None:
+    batches = iterator()
+    kept = [next(batches) for _ in range(6)]
+
+    def drop() -> bool:
+        kept.clear()
+        gc.collect()
+        return COLLATOR([Pairs(9)[1]])["margin"].tolist() == [1]
+
+    assert Child(drop, raw_fork).run() == 0
+    for step in range(6, 100):
+        assert right([next(batches)], step)
+    assert right(kept)
+
+
+def test_nor_does_one_with_the_same_process_id() -> None:
+    """In a namespace of its own a process may have the number that its parent has in the one outside."""
+    batches = iterator()
+    kept = [next(batches) for _ in range(6)]
+    own = os.getpid()
+
+    def drop() -> bool:
+        libc = ctypes.CDLL(None)
+        if libc.unshare(0x20000000) != 0:  # CLONE_NEWPID
+            os._exit(77)
+        wanted = own
+        inner = Child(lambda: True)  # process 1 of the namespace: it ends when that does
+
+        def last() -> bool:
+            try:
+                with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
+                    file.write(str(wanted - 1))
+            except OSError:
+                os._exit(77)
+            innermost = Child(lambda: os.getpid() == wanted and not kept.clear() and gc.collect() >= 0)
+            code = innermost.run()
+            if code == 2:
+                os._exit(77)
+            return code == 0
+
+        first = Child(last)
+        code = first.run()
+        inner.run()
+        if code == 77:
+            os._exit(77)
+        return code == 0
+
+    code = Child(drop).run()
+    if code == 77:
+        pytest.skip("process id namespaces are not permitted here")
+    assert code == 0
+    for step in range(6, 100):
+        assert right([next(batches)], step)
+    assert right(kept)
+
+
+def test_what_a_child_may_see_is_used_again_when_it_is_gone() -> None:
+    batches = iterator()
+    kept = [next(batches) for _ in range(6)]
+    used = delivery.stats().blocks_in_use
+    assert used > 6
+    child = Child(lambda: True)
+    del kept
+    gc.collect()
+    next(batches)
+    retired = delivery.stats()
+    assert retired.blocks_retired > 6
+    assert child.run() == 0
+    next(batches)
+    assert delivery.stats().blocks_retired == 0
+
+
+def test_a_child_of_a_child_counts_as_one() -> None:
+    batches = iterator()
+    kept = [next(batches) for _ in range(6)]
+    told, tell = os.pipe()
+    ready, say = os.pipe()
+
+    def leave_another() -> bool:
+        if fork() == 0:
+            os.close(tell)
+            os.read(told, 1)
+            os.write(say, b"+" if right(kept) else b"-")
+            os._exit(0)
+        return True
+
+    assert Child(leave_another).run() == 0
+    kept.clear()
+    for step in range(6, 100):
+        assert right([next(batches)], step)
+    assert delivery.stats().blocks_retired > 6
+    os.write(tell, b"x")
+    assert os.read(ready, 1) == b"+"
+    for descriptor in (told, tell, ready, say):
+        os.close(descriptor)
+    deadline = time.monotonic() + 30
+    while delivery.stats().blocks_retired and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert delivery.stats().blocks_retired == 0
+
+
+def test_evaluations_do_not_add_up() -> None:
+    """A trainer that holds a batch while it starts the workers of an evaluation, again and again."""
+    batches = iterator()
+    sizes = []
+    for _evaluation in range(8):
+        held = next(batches)
+        for _ in DataLoader(Pairs(4), batch_size=2, num_workers=1, collate_fn=COLLATOR):
+            pass
+        del held
+        for _ in range(10):
+            next(batches)
+        sizes.append(delivery.stats().blocks_retired)
+    assert max(sizes[2:]) <= 3
+
+
+def test_a_child_receives_from_the_loader_of_its_parent() -> None:
+    batches = iterator(prefetch_factor=20)
+    kept = [next(batches) for _ in range(3)]
+
+    def receive() -> bool:
+        return right([next(batches) for _ in range(3)], 3)
+
+    assert Child(receive).run() == 0
+    assert right(kept)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_worker_forks() -> None:
+    collator = PreferenceCollator(pad_token_id=0, extra_keys="stack")
+    row = list(range(2000))
+    sample = dict.fromkeys(("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels"), row)
+    batch = collator([sample])
+    sent = message(collator([sample]))
+    child = Child(lambda: batch["chosen_labels"].tolist() == [row])
+    del batch
+    for _ in range(10):
+        through_a_queue(collator([sample]))["chosen_labels"].zero_()
+    assert child.run() == 0
+    child = Child(lambda: through_a_queue(collator([sample]))["chosen_labels"].tolist() == [row])
+    assert child.run() == 0
+    import pickle  # noqa: PLC0415 - only here
+
+    assert pickle.loads(sent)["chosen_labels"].tolist() == [row]
+    assert in_use()[0] == 0
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_thread_forks_while_others_collate_drop_and_receive() -> None:
+    """No deadlock, and no wrong value, in a thousand forks."""
+    stop, wrong_values, turns = threading.Event(), [], [0, 0, 0]
+    row = list(range(600))
+    sample = dict.fromkeys(("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels"), row)
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            batch = through_a_queue(COLLATOR([sample] * (1 + number)))
+            batch["chosen_labels"] += number
+            turns[number] += 1
+            if batch["chosen_labels"][-1].tolist() != [value + number for value in row]:
+                wrong_values.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(1000):
+            child = fork()
+            if child == 0:
+                code = 1
+                try:
+                    code = 0 if COLLATOR([sample])["chosen_labels"].tolist() == [row] else 2
+                finally:
+                    os._exit(code)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert wrong_values == []
+    assert min(turns) > 10
+    through_a_queue(COLLATOR([sample]))
+    assert delivery.stats().blocks_retired == 0
+    assert in_use()[0] == 0
