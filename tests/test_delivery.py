@@ -45,56 +45,62 @@ def check(loader: Any, wanted: list[list[int]], unpack: Callable[[Any], Batch] =
         assert wrong(unpack(batch), expected(indices)) == []
 
 
+class Keeper:
+    """Keeps batches for random times, as they are, as views or written to, and has other threads drop them."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.kept: list[tuple[Batch, Batch]] = []
+        self.most = 0
+        self.dropping: queue.Queue[Any] = queue.Queue(maxsize=20)
+        self.threads = [threading.Thread(target=self.drop, daemon=True) for _ in range(2)]
+        for thread in self.threads:
+            thread.start()
+
+    def drop(self) -> None:
+        while self.dropping.get() is not None:
+            pass
+
+    def take(self, batch: Batch, wanted: Batch) -> None:
+        what = self.rng.randrange(6)
+        if what == 1:
+            wanted = {key: value.clone() for key, value in wanted.items()}
+            for value in (*batch.values(), *wanted.values()):
+                value[-1:] = 7
+        if what == 2:
+            batch, wanted = ({key: value[..., 1:] for key, value in some.items()} for some in (batch, wanted))
+        if what in {1, 2, 3}:
+            self.kept.append((batch, wanted))
+        self.most = max(self.most, len(self.kept))
+        for _ in range(min(len(self.kept), self.rng.choice([0, 0, 1, 1, 1, 5]))):
+            found, wanted = self.kept.pop(self.rng.randrange(len(self.kept)))
+            assert wrong(found, wanted) == []
+            if self.rng.random() < 0.5:
+                self.dropping.put(found)
+
+    def end(self) -> None:
+        for _ in self.threads:
+            self.dropping.put(None)
+        for thread in self.threads:
+            thread.join()
+        assert [wrong(found, wanted) for found, wanted in self.kept] == [[]] * len(self.kept)
+        assert self.most > 5
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_values_stay_right_while_memory_is_used_again(workers: int) -> None:
-    """Batches are kept for random times, as they are, as views or written to, and dropped by other threads."""
     rng = random.Random(workers)
     count = BATCHES * {1: 2, 2: 1, 4: 1}[workers] // 4
     sampler = [[rng.randrange(10_000) for _ in range(rng.choice([1, 2, 3]))] for _ in range(count)]
-    kept: dict[int, tuple[Batch, Batch]] = {}
-    dropping: queue.Queue[Any] = queue.Queue(maxsize=20)
-
-    def drop() -> None:
-        while dropping.get() is not None:
-            pass
-
-    before = delivery.stats()
+    received = delivery.stats().batches_received
     loader = DataLoader(Pairs(10_000, 12), batch_sampler=sampler, num_workers=workers, collate_fn=COLLATOR)
-    threads = [threading.Thread(target=drop, daemon=True) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    most = 0
-    try:
-        for step, batch in enumerate(loader):
-            wanted = expected(sampler[step], 12)
-            assert wrong(batch, wanted) == []
-            what = rng.randrange(6)
-            if what == 1:
-                for key in batch:
-                    batch[key][-1:] = -step
-                    wanted[key] = wanted[key].clone()
-                    wanted[key][-1:] = -step
-            if what == 2:
-                batch = {key: value[..., 1:] for key, value in batch.items()}
-                wanted = {key: value[..., 1:] for key, value in wanted.items()}
-            if what in {1, 2, 3}:
-                kept[step] = batch, wanted
-            most = max(most, len(kept))
-            for other in rng.sample(sorted(kept), min(len(kept), rng.choice([0, 0, 1, 1, 1, 5]))):
-                found, wanted = kept.pop(other)
-                assert wrong(found, wanted) == []
-                if rng.random() < 0.5:
-                    dropping.put(found)
-            del batch
-    finally:
-        for _ in threads:
-            dropping.put(None)
-        for thread in threads:
-            thread.join()
-    for found, wanted in kept.values():
-        assert wrong(found, wanted) == []
-    assert most > 5
-    assert delivery.stats().batches_received - before.batches_received > count / 2  # small ones are sent by value
+    keeper = Keeper(rng)
+    for indices, batch in zip(sampler, loader, strict=True):
+        wanted = expected(indices, 12)
+        assert wrong(batch, wanted) == []
+        keeper.take(batch, wanted)
+    keeper.end()
+    assert delivery.stats().batches_received - received > count / 2  # small ones are sent by value
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
@@ -114,7 +120,8 @@ def test_start_methods(method: str) -> None:
 
 
 def rebuilt(batch: Any) -> Batch:
-    return {key: batch[0][key] for key in batch[0]} | batch[1]
+    first, rest, _ = batch
+    return {**first, **rest}
 
 
 def in_tuple(samples: Any) -> Any:
@@ -153,7 +160,8 @@ def test_kinds_of_loaders(kind: str, workers: int) -> None:
 def test_whole_batches_are_read() -> None:
     class Whole(Pairs):
         def __getitem__(self, index: int) -> Any:
-            return [super(Whole, self).__getitem__(2 * index), super(Whole, self).__getitem__(2 * index + 1)]
+            pairs = Pairs(self.size)
+            return [pairs[2 * index], pairs[2 * index + 1]]
 
     check(DataLoader(Whole(10), batch_size=None, num_workers=1, collate_fn=COLLATOR), groups(20, 2))
 
@@ -163,8 +171,9 @@ def test_wrapped_batches() -> None:
 
 
 def test_drop_in() -> None:
-    samples = [{key: value for key, value in Pairs(20)[index].items() if key != "margin"} for index in (1, 2, 3, 5)]
-    loader = DataLoader(
+    pairs = Pairs(20)
+    samples: Any = [{key: pairs[index][key] for key in pairs[index] if key != "margin"} for index in (1, 2, 3, 5)]
+    loader: Any = DataLoader(
         samples, batch_size=2, num_workers=1, collate_fn=partial(dpo_concat_pad_data_collator, pad_id=PAD)
     )
     received = delivery.stats().batches_received
@@ -219,10 +228,10 @@ def test_arrays_from_a_worker() -> None:
 
 @pytest.fixture
 def by_file_names() -> Iterator[None]:
-    strategy = torch.multiprocessing.get_sharing_strategy()
-    torch.multiprocessing.set_sharing_strategy("file_system")
+    strategy = torch.multiprocessing.get_sharing_strategy()  # type: ignore[no-untyped-call]
+    torch.multiprocessing.set_sharing_strategy("file_system")  # type: ignore[no-untyped-call]
     yield
-    torch.multiprocessing.set_sharing_strategy(strategy)
+    torch.multiprocessing.set_sharing_strategy(strategy)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.usefixtures("by_file_names")

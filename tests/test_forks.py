@@ -5,9 +5,11 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import pickle
 import threading
 import time
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dpo_collate import PreferenceCollator, delivery
-from loaders import COLLATOR, Pairs, expected, wrong
+from loaders import COLLATOR, Pairs, expected, succeeds, wrong
 from worker import in_use, message, through_a_queue, worker
 
 if TYPE_CHECKING:
@@ -118,7 +120,7 @@ def test_nor_does_one_that_python_does_not_know_of() -> None:
     def drop() -> bool:
         kept.clear()
         gc.collect()
-        return COLLATOR([Pairs(9)[1]])["margin"].tolist() == [1]
+        return bool(COLLATOR([Pairs(9)[1]])["margin"] == 1)
 
     assert Child(drop, raw_fork).run() == 0
     for step in range(6, 100):
@@ -141,11 +143,15 @@ def test_nor_does_one_with_the_same_process_id() -> None:
 
         def last() -> bool:
             try:
-                with open("/proc/sys/kernel/ns_last_pid", "w", encoding="ascii") as file:
-                    file.write(str(wanted - 1))
+                Path("/proc/sys/kernel/ns_last_pid").write_text(str(wanted - 1), encoding="ascii")
             except OSError:
                 os._exit(77)
-            innermost = Child(lambda: os.getpid() == wanted and not kept.clear() and gc.collect() >= 0)
+
+            def clear() -> bool:
+                kept.clear()
+                return gc.collect() >= 0 and os.getpid() == wanted
+
+            innermost = Child(clear)
             code = innermost.run()
             if code == 2:
                 os._exit(77)
@@ -238,22 +244,86 @@ def test_a_child_receives_from_the_loader_of_its_parent() -> None:
     assert right(kept)
 
 
+BETWEEN = """
+import os
+from torch.utils.data import DataLoader
+from loaders import *
+
+received = []
+
+def receive():  # it runs after the hook of dpo_collate, as another thread could
+    if armed:
+        armed.clear()
+        received.append(next(batches))
+
+armed = []
+os.register_at_fork(before=receive)
+batches = iter(DataLoader(Pairs(4000), batch_size=2, num_workers=1, collate_fn=COLLATOR))
+COLLATOR([Pairs(4)[1]])
+first = int(sys.argv[1])
+for _ in range(first):
+    next(batches)
+told, tell = os.pipe()
+armed.append(1)
+child = os.fork()
+if child == 0:
+    os.read(told, 1)
+    os._exit(bool(wrong(received[0], expected([2 * first, 2 * first + 1]))))
+received.clear()
+for step in range(first + 1, first + 100):
+    assert wrong(next(batches), expected([2 * step, 2 * step + 1])) == []
+os.write(tell, b"x")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.parametrize("first", [0, 3])
+def test_a_batch_that_comes_between_the_hook_and_the_fork(first: int) -> None:
+    assert succeeds(BETWEEN, str(first)) == "0\n"
+
+
+@pytest.mark.usefixtures("worker")
+def test_forks_of_a_worker_add_nothing_up() -> None:
+    row = list(range(2000))
+    sample = dict.fromkeys(("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels"), row)
+    counts = []
+    for _ in range(200):
+        batch = COLLATOR([sample])
+        assert Child(lambda: True).run() == 0
+        del batch
+        counts.append(len(list(Path("/proc/self/fd").iterdir())))
+    through_a_queue(COLLATOR([sample]))
+    assert max(counts) <= counts[0] + 2, counts
+    assert delivery.stats().blocks_retired == 0
+
+
+@pytest.mark.usefixtures("worker")
+def test_many_forks_while_a_batch_is_held() -> None:
+    row = list(range(2000))
+    batch = COLLATOR(
+        [dict.fromkeys(("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels"), row)]
+    )
+    for _ in range(140):
+        assert Child(lambda: True).run() == 0
+    del batch
+    gc.collect()
+    assert (delivery.stats().blocks_retired, in_use()[0]) == (0, 0)
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_worker_forks() -> None:
     collator = PreferenceCollator(pad_token_id=0, extra_keys="stack")
     row = list(range(2000))
     sample = dict.fromkeys(("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels"), row)
-    batch = collator([sample])
     sent = message(collator([sample]))
-    child = Child(lambda: batch["chosen_labels"].tolist() == [row])
-    del batch
+    kept = [collator([sample])]
+    child = Child(lambda: kept[0]["chosen_labels"].tolist() == [row])
+    kept.clear()
     for _ in range(10):
         through_a_queue(collator([sample]))["chosen_labels"].zero_()
     assert child.run() == 0
     child = Child(lambda: through_a_queue(collator([sample]))["chosen_labels"].tolist() == [row])
     assert child.run() == 0
-    import pickle  # noqa: PLC0415 - only here
-
     assert pickle.loads(sent)["chosen_labels"].tolist() == [row]
     assert in_use()[0] == 0
 

@@ -100,6 +100,10 @@ WRAPPERS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "moved": lambda batch: {key: value.to("cpu") for key, value in batch.items()},
     "converted": lambda batch: {key: value.float() for key, value in batch.items()},
     "empty": lambda batch: [batch["pixel_values"][:0], batch["chosen_labels"][:, 7:7]],
+    "columns": lambda batch: [value[:, -1] for value in batch.values() if value.ndim == 2],
+    "column of one row": lambda batch: batch["chosen_labels"][:1, -1:].expand(1, 2)[:, 1],
+    "column of halves": lambda batch: batch["pixel_values"].view(torch.bfloat16)[:1, 0, 0, -1:],
+    "far": lambda batch: torch.as_strided(batch["chosen_labels"], (1, 1200), (2**61, 1)),
     "one cell": lambda batch: batch["chosen_input_ids"][1, 1],
     "bytes": lambda batch: batch["pixel_values"].view(torch.uint8),
     "half": lambda batch: batch["pixel_values"].view(torch.bfloat16)[:, :, ::2],
@@ -121,6 +125,30 @@ def test_any_wrapper(wrapper: Callable[[dict[str, Any]], Any]) -> None:
         assert found.requires_grad == expected.requires_grad
         found, expected = found.detach().resolve_conj(), expected.detach().resolve_conj()
     same(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensor() -> None:
+    rows = [COLLATOR(SAMPLES)["chosen_labels"][0], torch.arange(5)]
+    nested = torch.nested.nested_tensor(rows)
+    found = through_a_queue({"nested": nested})["nested"]
+    assert [row.tolist() for row in found.unbind()] == [row.tolist() for row in rows]
+
+
+def test_what_repeats_a_few_cells_is_sent_as_it_is() -> None:
+    mask = COLLATOR(SAMPLES)["chosen_attention_mask"][:1, :500][:, None].expand(8, 4000, 500)
+    sent = message(mask)
+    assert len(sent) < 1000
+    found = pickle.loads(sent)
+    assert found.stride() == mask.stride()
+    same(found, mask)
+
+
+def test_another_default_device_changes_nothing() -> None:
+    sent = message([COLLATOR(SAMPLES)["chosen_labels"][:, :0], COLLATOR(SAMPLES)["margin"], COLLATOR(SAMPLES)])
+    with torch.device("meta"):
+        found = pickle.loads(sent)
+    assert {value.device.type for value in (*found[:2], *found[2].values())} == {"cpu"}
 
 
 def test_dataclass() -> None:

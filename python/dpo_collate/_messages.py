@@ -3,13 +3,19 @@
 In a worker, the pickler of torch's queues asks :func:`_reduce` about each tensor. Memory of this process's arena
 goes as (arena, block, generation, offset, dtype, shape, strides); anything else goes the way of torch. The decision
 is by address, when the tensor is pickled: whatever was done to the tensor, and in whatever containers it lies.
+
+A message is to be read once: a place that nobody receives keeps its block until the worker ends. Small tensors are
+sent by value, so one that is a view of another is a tensor of its own afterwards.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from contextlib import suppress
 from multiprocessing.reduction import DupFd, ForkingPickler
+from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -65,7 +71,7 @@ class Sender:
         """Offers the descriptor once more, if the last offer is gone and nobody has come."""
         if not self._offers and self._left:
             self._left -= 1
-            with suppress(OSError, RuntimeError):  # what was offered before may still do
+            with suppress(OSError, RuntimeError, MemoryError):  # what was offered before may still do
                 self._offers.append(DupFd(self._descriptor))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -78,9 +84,11 @@ def open_sender() -> Sender:
     """Makes this process a sender.
 
     Raises:
-        OSError, RuntimeError: The system refuses.
+        OSError, MemoryError, RuntimeError: The system refuses.
     """
     sender = Sender(*_core.open_shared())
+    # Else what is free would stay until the training process looks for dead workers.
+    Finalize(None, _core.trim, exitpriority=0)
 
     def reduce(tensor: torch.Tensor) -> Any:
         return _reduce(sender, tensor)
@@ -91,25 +99,33 @@ def open_sender() -> Sender:
 
 def _reduce(sender: Sender, tensor: torch.Tensor) -> Any:
     name = _NAMES.get(tensor.dtype)
-    if name is None or tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.requires_grad:
+    foreign = tensor.device.type != "cpu" or tensor.requires_grad or tensor.is_nested
+    if name is None or foreign or tensor.layout is not torch.strided:
         return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
     # Torch would send the memory without the flag that says how it is to be read.
     tensor = tensor.resolve_conj().resolve_neg()
     shape, strides = tuple(tensor.shape), tensor.stride()
     if not tensor.numel():
         return _of_bytes, (b"", name, shape)
-    place = _core.send(tensor.data_ptr(), tensor.itemsize, shape, strides, SMALL_BYTES)
+    small = tensor.nbytes < SMALL_BYTES
+    place = _core.send(tensor.data_ptr(), tensor.itemsize, shape, strides, SMALL_BYTES if small else 0)
     if place is None:
         return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
     if not place:
-        return _of_bytes, (tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes(), name, shape)
+        return _of_bytes, (_plain(tensor).tobytes(), name, shape)
     return _receive, (sender, place, name, shape, None if tensor.is_contiguous() else strides)
 
 
+def _plain(tensor: torch.Tensor) -> Any:
+    """The tensor as an array, of integers where NumPy has no such dtype."""
+    return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def _of_bytes(values: bytes, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    dtype = getattr(torch, name)
     if not values:
-        return torch.empty(shape, dtype=getattr(torch, name))
-    return torch.frombuffer(bytearray(values), dtype=getattr(torch, name)).view(shape)
+        return torch.empty(shape, dtype=dtype, device="cpu")
+    return torch.frombuffer(bytearray(values), dtype=dtype).view(shape)
 
 
 def _receive(
@@ -134,7 +150,7 @@ def _attach(identity: bytes, process: int, descriptor: int, offer: Any) -> _core
     arena = _core.attached(identity)
     file = None
     if offer is not None:
-        with suppress(OSError, EOFError):  # the worker is gone, or has no descriptor left
+        with suppress(OSError, EOFError, RuntimeError):  # the worker is gone, or somebody has no descriptor left
             file = offer.detach()
     if arena is not None:
         if file is not None:
@@ -144,8 +160,21 @@ def _attach(identity: bytes, process: int, descriptor: int, offer: Any) -> _core
         if file is None:
             file = os.open(f"/proc/{process}/fd/{descriptor}", os.O_RDWR | os.O_CLOEXEC)
         return _core.attach(identity, file, process, descriptor)
-    except OSError as error:
+    except (OSError, MemoryError) as error:
+        _wait_for_end(process)
         raise RuntimeError(
             f"cannot map the memory of the DataLoader worker with process id {process}: {error}; "
             f"PreferenceCollator(delivery='torch') sends batches as torch does"
         ) from error
+
+
+def _wait_for_end(process: int) -> None:
+    """Waits a moment for a worker that is being killed. When it is dead, torch has an error of its own for that."""
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline:
+        try:
+            if ") Z " in Path(f"/proc/{process}/stat").read_text(encoding="utf-8"):
+                return
+        except OSError:
+            return
+        time.sleep(0.001)

@@ -61,13 +61,13 @@ def _open() -> None:
         _sender.prepare()
         return
     watch_forks()
-    _core.open_private()
+    _core.set_open()
     if _is_worker_process():
         from . import _messages  # noqa: PLC0415 - imports torch, which is there: this is a worker of its DataLoader
 
         try:
             _sender = _messages.open_sender()
-        except (OSError, RuntimeError) as error:  # RuntimeError: no thread can be started
+        except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
             _core.fall_back(f"torch's transport: {error}")
 
 

@@ -6,7 +6,6 @@ use std::thread::{ThreadId, current};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
-use super::block::{State, make};
 use super::pool::Pool;
 use super::process::{inherit, with};
 use super::table::{Arena, ready};
@@ -46,17 +45,18 @@ impl Forks {
         }
     }
 
+    /// Whether any is remembered.
+    pub(super) fn are_watched(&self) -> bool {
+        !self.made.is_empty()
+    }
+
     /// Forgets forks whose processes are gone.
     pub(super) fn sweep(&mut self) {
         let mut is_gone = ready(self.made.iter().map(|fork| fork.alive.as_ref())).into_iter();
         self.made.retain(|fork| {
             let gone = is_gone.next().unwrap_or(false);
             for (arena, block) in fork.blocks.iter().filter(|_| gone) {
-                make(arena.state(*block), State::unforked);
-                if ready([arena.owner()]) == [true] {
-                    make(arena.state(*block), State::abandoned);
-                    arena.empty(*block);
-                }
+                arena.unmark_forked(*block);
             }
             !gone
         });
@@ -67,17 +67,11 @@ impl Forks {
 /// has: there is mostly none.) Private memory is safe under a fork by itself.
 pub fn before() {
     with(|process| {
-        let arenas: Vec<_> = process.shared.iter().map(Pool::arena).chain(&process.attached).map(Arc::clone).collect();
-        if arenas.is_empty() {
-            return;
-        }
+        process.forks.sweep();
         let mut blocks = Vec::new();
-        for arena in arenas {
-            for block in 0..arena.count() {
-                if arena.mark_forked(block) {
-                    blocks.push((Arc::clone(&arena), block));
-                }
-            }
+        for arena in process.shared.iter().map(Pool::arena).chain(&process.attached) {
+            let marked = (0..arena.count()).filter(|&block| arena.mark_forked(block));
+            blocks.extend(marked.map(|block| (Arc::clone(arena), block)));
         }
         let (alive, childs) = pipe_with(PipeFlags::CLOEXEC).ok().unzip();
         let fork = Fork { alive, blocks };

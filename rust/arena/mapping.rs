@@ -9,17 +9,17 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, ftruncate};
 use rustix::fs::{fstat, memfd_create};
+use rustix::io::retry_on_intr;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use rustix::process::{Resource, getrlimit};
 
-/// Memory comes and goes in pages of so many bytes (or of more: then a little more stays).
-pub(super) const PAGE: usize = 4096;
-
-/// Address space that is asked for first, and what is still enough.
-const MOST: usize = 1 << 40;
+/// Address space that is asked for first, and what is still enough. (A process has some 128 TiB.)
+const MOST: usize = 1 << 38;
 const LEAST: usize = 1 << 28;
 /// Where the process has a limit on address space, an arena takes this part of it.
 const SHARE_OF_LIMIT: u64 = 8;
+/// ... and all arenas of other processes together this part.
+const SHARE_OF_OTHERS: u64 = 4;
 
 /// From so many bytes on it is asked whether they can be had.
 const ASKED: usize = 64 << 20;
@@ -44,6 +44,10 @@ unsafe impl Sync for Mapping {}
 impl Mapping {
     /// Private memory, as much address space as there is for it.
     pub(super) fn private() -> io::Result<Self> {
+        // There all address space counts as memory, used or not.
+        if std::fs::read("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.starts_with(b"2")) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "vm.overcommit_memory is 2"));
+        }
         let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
         // SAFETY: an anonymous mapping at an address that the kernel chooses.
         largest(|len| Self::new(unsafe { mmap_anonymous(null_mut(), len, PAGES, flags) }, len, false))
@@ -132,12 +136,22 @@ impl Drop for Mapping {
 
 const PAGES: ProtFlags = ProtFlags::READ.union(ProtFlags::WRITE);
 
+fn part_of_limit(share: u64) -> usize {
+    let limit = getrlimit(Resource::As).current.map(|limit| limit / share);
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// Address space for arenas of other processes, of which so many bytes are mapped already.
+pub(super) fn room(mapped: usize) -> usize {
+    part_of_limit(SHARE_OF_OTHERS).saturating_sub(mapped)
+}
+
 /// The largest mapping that can be had, by halves.
 fn largest(map: impl Fn(usize) -> io::Result<Mapping>) -> io::Result<Mapping> {
-    let limit = getrlimit(Resource::As).current.map_or(MOST as u64, |limit| limit / SHARE_OF_LIMIT);
+    let limit = part_of_limit(SHARE_OF_LIMIT);
     let mut len = MOST;
     loop {
-        let refused = if len as u64 <= limit {
+        let refused = if len <= limit {
             match map(len) {
                 Ok(mapping) => return Ok(mapping),
                 Err(error) => error,
@@ -167,9 +181,16 @@ pub(super) fn ask(bytes: usize) -> io::Result<()> {
 /// is written to, as that of `malloc` does.
 pub(super) fn commit(file: Option<BorrowedFd<'_>>, range: Range<usize>) -> io::Result<()> {
     if let Some(file) = file {
-        fallocate(file, FallocateFlags::KEEP_SIZE, range.start as u64, range.len() as u64)?;
+        let commit = || fallocate(file, FallocateFlags::KEEP_SIZE, range.start as u64, range.len() as u64);
+        retry_on_intr(commit)?;
     }
     Ok(())
+}
+
+/// Gives the memory behind a range of a file back, where the range is not mapped.
+pub(super) fn punch(file: BorrowedFd<'_>, range: Range<usize>) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(file, flags, range.start as u64, range.len() as u64)?)
 }
 
 /// Whether a file that came from another process is what this module makes; its size.

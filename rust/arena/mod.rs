@@ -50,18 +50,21 @@
 //! fork are marked as well. The child inherits one end of a pipe; when that end is closed, which is when
 //! the child and all that it forked are gone, the parent takes its marks back (`unforked`). A child never
 //! counts anything down: it knows by a page that the kernel clears at a fork that leases in its memory are
-//! its parent's ([`process`]). Private memory needs none of this: the kernel copies what either changes.
+//! its parent's ([`process`]). (A child that closes descriptors which it does not know, as daemons do, is taken
+//! to be gone; it must not look at its parent's batches any more.) Private memory needs none of this: the kernel copies what either changes.
 //!
 //! # What is given back, and when
 //!
 //! In use: any amount, and nothing ever waits. Free: as much as was needed again lately ([`mark`]); the
 //! owner writes it into the table, so that the receiver, who drops the last leases, gives back what is
-//! beyond. At most one block is emptied for each that is taken or dropped.
+//! beyond. At most one block is emptied for each that is taken or dropped. A worker that ends gives back
+//! all that is free.
 //!
 //! # Locks
 //!
-//! The state of a process (its pools, the arenas it has attached) has a lock, which is held for
-//! microseconds and never while Python code runs or anything is waited for. To drop a lease takes no lock.
+//! The state of a process (its pools, the arenas it has attached) has a lock. It is held while memory is
+//! asked for and given back, never while Python code runs or another process or thread is waited for. To
+//! drop a lease takes no lock.
 
 pub mod block;
 pub mod fork;

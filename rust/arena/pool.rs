@@ -4,16 +4,19 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::block::{State, make};
+use rustix::param::page_size;
+
+use super::block::State;
 use super::lease::Lease;
-use super::mapping::{self, PAGE};
+use super::mapping;
 use super::mark::Mark;
 use super::table::{Arena, TABLE};
 
 /// Hands out the blocks of an arena.
 ///
-/// A block's address space is the power of two that its first batch needed; so a block is never
-/// twice as large as what lies in it, and blocks of one size lie anywhere among the others.
+/// A block's address space is the power of four that its first batch needed, so that it can grow; what
+/// is behind it is never more than twice what is in it. (With powers of two, and blocks for batches of the
+/// same power alone, a quarter of the memory of batches with one to twelve tiles each was new.)
 #[derive(Debug)]
 pub struct Pool {
     arena: Arc<Arena>,
@@ -44,61 +47,61 @@ impl Pool {
     /// A block of at least so many bytes.
     pub fn take(&mut self, bytes: usize) -> io::Result<Lease> {
         let bytes = bytes.max(1); // every batch gets an address
-        let capacity = bytes.max(PAGE).checked_next_power_of_two().ok_or_else(no_address_space)?;
-        let arena = &*self.arena;
-        let (mut used, mut free) = (0, 0);
-        let mut best = None;
-        for block in 0..arena.count() {
-            let state = State::of(arena.state(block).load(Ordering::Relaxed));
-            let committed = arena.committed(block);
-            if state.is_used() {
-                used += committed as u64;
-            } else if state.is_free() {
-                free += committed as u64;
-                if arena.capacity(block) == capacity && best.is_none_or(|(_, most)| committed > most) {
-                    best = Some((block, committed));
-                }
-            }
+        while let Some(begin) = self.arena.pop() {
+            self.end = begin; // else every batch would look at all blocks that there ever were
         }
-        // The word decides, not what was seen above: the block may be being emptied by now.
-        let found = best.filter(|&(block, _)| make(arena.state(block), State::taken).is_some());
-        let block = if let Some((block, _)) = found {
-            block
-        } else {
-            mapping::ask(bytes)?; // refused, it takes no address space
-            self.add(capacity)?
+        let used = self.arena.used();
+        let block = loop {
+            match self.best(bytes) {
+                // The word decides, not what was seen: the block may be being emptied by now.
+                Some(block) if !self.arena.take(block) => {}
+                Some(block) => break block,
+                None => break self.add(bytes)?,
+            }
         };
         // From here on the lease gives the block back if anything fails.
         let lease = Lease::of_block(Arc::clone(&self.arena), block, bytes);
-        let committed = self.arena.committed(block);
+        self.recycled += u64::from(self.arena.committed(block) > 0);
         self.arena.commit(block, bytes)?;
-        let now = self.arena.committed(block) as u64;
-        self.recycled += u64::from(committed > 0);
-        self.mark.taken(used, used + now);
+        self.mark.taken(used, used + self.arena.committed(block) as u64);
         self.arena.set_kept(self.mark.kept());
-        if free.saturating_sub(committed as u64) > self.mark.kept() {
+        if self.arena.has_excess() {
             self.empty_one();
         }
         Ok(lease)
     }
 
+    /// Of the free blocks that are large enough, and not too large, the one that lacks the least memory.
+    fn best(&self, bytes: usize) -> Option<usize> {
+        let most = bytes.saturating_mul(2).max(page_size());
+        let fitting = self.free().filter_map(|block| {
+            let (capacity, committed) = (self.arena.capacity(block), self.arena.committed(block));
+            (capacity >= bytes && committed <= most).then(|| (bytes.saturating_sub(committed), capacity, block))
+        });
+        fitting.min().map(|(_, _, block)| block)
+    }
+
+    fn free(&self) -> impl Iterator<Item = usize> {
+        (0..self.arena.count()).filter(|&block| State::of(self.arena.state(block).load(Ordering::Relaxed)).is_free())
+    }
+
     /// A new block, taken.
-    fn add(&mut self, capacity: usize) -> io::Result<usize> {
-        let begin = self.end.next_multiple_of(capacity);
+    fn add(&mut self, bytes: usize) -> io::Result<usize> {
+        mapping::ask(bytes)?; // refused, it takes no address space
+        let capacity = bytes.max(page_size()).checked_next_power_of_two().ok_or_else(no_address_space)?;
+        let capacity = capacity << (capacity.trailing_zeros() % 2);
+        let begin = self.end.checked_next_multiple_of(capacity).ok_or_else(no_address_space)?;
         let end = begin.checked_add(capacity).filter(|&end| end <= self.arena.mapping().len());
         let end = end.ok_or_else(no_address_space)?;
         let block = self.arena.push(begin, capacity)?;
         self.end = end;
-        make(self.arena.state(block), State::taken).ok_or_else(no_address_space)?;
-        Ok(block)
+        if self.arena.take(block) { Ok(block) } else { Err(no_address_space()) }
     }
 
     /// Gives back the memory of the largest free block: one a take, as to free 135 MB takes long.
     fn empty_one(&self) {
-        let arena = &self.arena;
-        let free = (0..arena.count()).filter(|&block| State::of(arena.state(block).load(Ordering::Relaxed)).is_free());
-        if let Some(block) = free.max_by_key(|&block| arena.committed(block)) {
-            arena.empty(block);
+        if let Some(block) = self.free().max_by_key(|&block| self.arena.committed(block)) {
+            self.arena.empty(block);
         }
     }
 }

@@ -2,16 +2,18 @@
 #![allow(unsafe_code)]
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
+use rustix::param::page_size;
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::fork::Forks;
 use super::lease::{Lease, OutOfMemory};
-use super::mapping::PAGE;
+use super::mapping;
 use super::message::Sending;
 use super::pool::Pool;
 use super::table::{Arena, Census, Id, ready};
@@ -24,9 +26,11 @@ fn page() -> &'static AtomicU64 {
     WORD.get_or_init(|| {
         let flags = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new page at an address that the kernel chooses, which stays for good.
-        let Ok(page) = (unsafe { mmap_anonymous(null_mut(), PAGE, flags, MapFlags::PRIVATE) }) else { return &WITHOUT };
+        let Ok(page) = (unsafe { mmap_anonymous(null_mut(), page_size(), flags, MapFlags::PRIVATE) }) else {
+            return &WITHOUT;
+        };
         // SAFETY: the page is ours alone. A kernel that does not know the advice leaves it to `fork::after_in_child`.
-        let _ = unsafe { madvise(page, PAGE, Advice::LinuxWipeOnFork) };
+        let _ = unsafe { madvise(page, page_size(), Advice::LinuxWipeOnFork) };
         // SAFETY: the page is aligned, readable, writable, zeroed and never unmapped.
         unsafe { AtomicU64::from_ptr(page.cast()) }
     })
@@ -48,14 +52,23 @@ pub(super) fn token() -> u64 {
 /// The state of a process.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// Whether it was tried to give it pools.
+    /// Whether all that is done once has been done.
     opened: bool,
-    pub(super) private: Option<Pool>,
+    private: Private,
     pub(super) shared: Option<Pool>,
     /// Arenas of other processes.
     pub(super) attached: Vec<Arc<Arena>>,
     pub(super) forks: Forks,
     pub(super) counts: Counts,
+}
+
+/// The pool over private memory: made when it is first used.
+#[derive(Debug, Default)]
+enum Private {
+    #[default]
+    Unopened,
+    Refused,
+    Pool(Pool),
 }
 
 /// What a process counts.
@@ -127,37 +140,57 @@ pub enum Memory {
 
 /// Takes memory of that many bytes.
 pub fn take(memory: Memory, bytes: usize) -> Result<Lease, OutOfMemory> {
-    let taken = with(|process| {
-        let pool = match memory {
-            Memory::Heap => None,
-            Memory::Private => process.private.as_mut(),
-            Memory::Delivered => process.shared.as_mut().or(process.private.as_mut()),
-        };
-        let refused = |error: &io::Error| process.counts.fell_back(format!("no memory in the arena: {error}"));
-        let lease = pool?.take(bytes).inspect_err(refused).ok()?;
-        if let Some((arena, block)) = lease.place() {
-            process.forks.note(arena, block);
-        }
-        Some(lease)
-    });
+    let taken = if memory == Memory::Heap { None } else { with(|process| process.take(memory, bytes)) };
     taken.map_or_else(|| Lease::new(bytes), Ok)
 }
 
-/// Gives this process its pool over private memory. Without one, memory comes from the allocator.
-pub fn open_private() {
-    with(|process| {
-        if std::mem::replace(&mut process.opened, true) {
-            return;
+impl Process {
+    fn take(&mut self, memory: Memory, bytes: usize) -> Option<Lease> {
+        if !self.attached.is_empty() || self.forks.are_watched() {
+            self.sweep();
         }
-        match Arena::private() {
-            Ok(arena) => process.private = Some(Pool::new(arena)),
-            Err(error) => process.counts.fell_back(format!("no pool of memory: {error}")),
+        let pool = match (memory, &mut self.shared) {
+            (Memory::Delivered, Some(shared)) => shared,
+            _ => self.private.pool(&mut self.counts)?,
+        };
+        let refused = |error: &io::Error| self.counts.fell_back(format!("no memory in the arena: {error}"));
+        let lease = pool.take(bytes).inspect_err(refused).ok()?;
+        if let Some((arena, block)) = lease.place() {
+            self.forks.note(arena, block);
         }
-    });
+        Some(lease)
+    }
+
+    fn pools(&self) -> impl Iterator<Item = &Pool> {
+        let private = if let Private::Pool(pool) = &self.private { Some(pool) } else { None };
+        private.into_iter().chain(&self.shared)
+    }
+
+    /// Every arena that it has: its own and those of others.
+    fn arenas(&self) -> impl Iterator<Item = &Arc<Arena>> {
+        self.pools().map(Pool::arena).chain(&self.attached)
+    }
+}
+
+impl Private {
+    fn pool(&mut self, counts: &mut Counts) -> Option<&mut Pool> {
+        if matches!(self, Self::Unopened) {
+            let arena = Arena::private().inspect_err(|error| counts.fell_back(format!("no pool of memory: {error}")));
+            *self = arena.map_or(Self::Refused, |arena| Self::Pool(Pool::new(arena)));
+        }
+        if let Self::Pool(pool) = self { Some(pool) } else { None }
+    }
+}
+
+/// Says that all that this process does once has been done.
+pub fn open() {
+    with(|process| process.opened = true);
 }
 
 /// Gives this process a pool whose blocks can be sent: which arena it is, and its descriptor.
 pub fn open_shared() -> io::Result<(Id, RawFd)> {
+    // Receivers have to know when this process ends, or they would keep its memory for ever.
+    drop(pidfd_open(getpid(), PidfdFlags::empty())?);
     let arena = Arena::shared()?;
     let descriptor = arena.file().map_or(-1, |file| file.as_raw_fd());
     let id = arena.id();
@@ -178,13 +211,10 @@ pub fn count_sent() {
     with(|process| process.counts.sent += 1);
 }
 
-/// Whether this process has a pool, and no receiver has still to attach its arena.
+/// Whether it was said, and no receiver has still to attach this process's arena.
 #[must_use]
 pub fn is_open() -> bool {
-    with(|process| match &process.shared {
-        Some(pool) => pool.arena().is_attached(),
-        None => process.opened,
-    })
+    with(|process| process.opened && process.shared.as_ref().is_none_or(|pool| pool.arena().is_attached()))
 }
 
 /// Puts a message in flight for a tensor of this process; see [`Arena::send`].
@@ -203,11 +233,14 @@ pub fn attached(id: Id) -> Option<Arc<Arena>> {
     })
 }
 
-/// Attaches the arena of another process.
-pub fn attach(arena: Arena) -> Arc<Arena> {
-    let arena = Arc::new(arena);
-    with(|process| process.attached.push(Arc::clone(&arena)));
-    arena
+/// Attaches the arena of another process, whose pidfd is `owner`.
+pub fn attach(file: OwnedFd, id: Id, owner: Option<OwnedFd>) -> io::Result<Arc<Arena>> {
+    with(|process| {
+        let mapped = process.attached.iter().map(|arena| arena.mapping().len()).sum();
+        let arena = Arc::new(Arena::attach(file, id, owner, mapping::room(mapped))?);
+        process.attached.push(Arc::clone(&arena));
+        Ok(arena)
+    })
 }
 
 /// The last lease of an arena whose owner is dead is gone.
@@ -254,9 +287,8 @@ pub fn stats() -> Stats {
     with(|process| {
         process.sweep();
         let mut stats = Stats { counts: process.counts.clone(), ..Stats::default() };
-        let pools = [&process.private, &process.shared].into_iter().flatten();
-        stats.recycled = pools.clone().map(Pool::recycled).sum();
-        for arena in pools.map(Pool::arena).chain(&process.attached) {
+        stats.recycled = process.pools().map(Pool::recycled).sum();
+        for arena in process.arenas() {
             stats.arenas += 1;
             stats.census += arena.census();
         }
@@ -268,8 +300,7 @@ pub fn stats() -> Stats {
 pub fn trim() {
     with(|process| {
         process.sweep();
-        let pools = [&process.private, &process.shared].into_iter().flatten();
-        for arena in pools.map(Pool::arena).chain(&process.attached) {
+        for arena in process.arenas() {
             arena.empty_all();
         }
     });

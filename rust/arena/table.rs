@@ -1,14 +1,16 @@
 //! An arena: a mapping that begins with a table of its blocks.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::param::page_size;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::block::{Holder, State, make};
-use super::mapping::{self, Mapping, PAGE};
+use super::mapping::{self, Mapping};
 use super::mark::KEPT;
 
 /// Says which arena it is: no two have the same.
@@ -16,23 +18,29 @@ pub type Id = [u8; 16];
 
 /// Most blocks of an arena.
 pub(super) const BLOCKS: usize = 1 << 17;
-/// Where the first block begins, in bytes.
+/// Where the first block begins, in bytes: behind one page of the arena's own words, and the blocks'.
 pub(super) const TABLE: usize = 8 << 20;
+const HEADER: usize = 4096;
 
-// Words of the table's first page.
+// The arena's own words.
 const MAGIC: usize = 0;
 const ID: usize = 1; // two words
 const ATTACHED: usize = 3;
 const KEEP: usize = 4;
-const COMMITTED: usize = 5;
-const COUNT: usize = 6;
+const COUNT: usize = 5;
+// Bytes of memory behind blocks that are used, and that are free. Each is changed right after the move
+// that it goes with, so another process may see it a little late; one that is killed in between leaves
+// it wrong, when it no longer matters: either the owner is dead then or nobody receives any more.
+const USED: usize = 6;
+const FREE: usize = 7;
 
-// Words of a block, which follow that page.
+// The words of blocks: all states, then all offsets and so on, since to take a block all states are read.
 const WORDS: usize = 4;
 const STATE: usize = 0;
 const OFFSET: usize = 1;
 const CAPACITY: usize = 2;
 const BEHIND: usize = 3;
+const _: () = assert!(HEADER + WORDS * BLOCKS * 8 <= TABLE);
 
 const MADE_BY: u64 = u64::from_le_bytes(*b"dpo_col1");
 
@@ -92,6 +100,8 @@ pub struct Arena {
     whole: bool,
     /// Leases that this process holds.
     held: AtomicUsize,
+    /// The owner is known to be dead.
+    dead: AtomicBool,
 }
 
 impl Arena {
@@ -105,7 +115,7 @@ impl Arena {
         let (file, mapping) = Mapping::shared()?;
         let mut id = Id::default();
         getrandom(&mut id, GetRandomFlags::empty())?;
-        mapping::commit(Some(file.as_fd()), 0..PAGE)?;
+        mapping::commit(Some(file.as_fd()), 0..HEADER)?;
         let arena = Self::own(mapping, Some(file));
         for (index, half) in id.as_chunks().0.iter().enumerate() {
             arena.mapping.word(ID + index).store(u64::from_le_bytes(*half), Ordering::Relaxed);
@@ -116,20 +126,20 @@ impl Arena {
 
     fn own(mapping: Mapping, file: Option<OwnedFd>) -> Self {
         mapping.word(KEEP).store(KEPT, Ordering::Relaxed);
-        Self { mapping, file, holder: Holder::Owner, owner: None, whole: true, held: AtomicUsize::new(0) }
+        Self { mapping, file, holder: Holder::Owner, owner: None, whole: true, held: 0.into(), dead: false.into() }
     }
 
-    /// Another process's arena. Where its blocks cannot be mapped (for want of address space), they are
-    /// read from the file; the table has to be mapped, as it has the states.
-    pub fn attach(file: OwnedFd, id: Id, owner: Option<OwnedFd>) -> io::Result<Self> {
+    /// Another process's arena; `owner` is that process's pidfd. Where the blocks cannot be mapped (for want
+    /// of address space, of which `room` bytes are free to use), they are read from the file. The table has to
+    /// be mapped, as it has the states.
+    pub fn attach(file: OwnedFd, id: Id, owner: Option<OwnedFd>, room: usize) -> io::Result<Self> {
         let len = mapping::check(file.as_fd())?;
-        let whole = Mapping::of(file.as_fd(), len);
+        let whole = if len <= room { Mapping::of(file.as_fd(), len).ok() } else { None };
         let (whole, mapping, file) = match whole {
-            Ok(mapping) => (true, mapping, None),
-            Err(_) => (false, Mapping::of(file.as_fd(), TABLE)?, Some(file)),
+            Some(mapping) => (true, mapping, None),
+            None => (false, Mapping::of(file.as_fd(), TABLE)?, Some(file)),
         };
-        let held = AtomicUsize::new(0);
-        let arena = Self { mapping, file, holder: Holder::Receiver, owner, whole, held };
+        let arena = Self { mapping, file, holder: Holder::Receiver, owner, whole, held: 0.into(), dead: false.into() };
         if arena.mapping.word(MAGIC).load(Ordering::Acquire) != MADE_BY || arena.id() != id {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the arena that was named"));
         }
@@ -172,12 +182,27 @@ impl Arena {
 
     fn word_of(&self, block: usize, word: usize) -> &AtomicU64 {
         debug_assert!(block < BLOCKS, "block {block}");
-        self.mapping.word(PAGE / 8 + block * WORDS + word)
+        self.mapping.word(HEADER / 8 + word * BLOCKS + block)
     }
 
     fn value(&self, block: usize, word: usize) -> usize {
         // The relaxed order will do: offset and capacity are written before the block can be seen.
         usize::try_from(self.word_of(block, word).load(Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of memory that are used, or free.
+    fn bytes(&self, word: usize) -> u64 {
+        // Less than nothing for a moment, where a move was seen before the one that it followed.
+        self.mapping.word(word).load(Ordering::Relaxed).cast_signed().max(0).cast_unsigned()
+    }
+
+    fn count_bytes(&self, word: usize, before: usize, now: usize) {
+        self.mapping.word(word).fetch_add((now as u64).wrapping_sub(before as u64), Ordering::Relaxed);
+    }
+
+    /// Bytes of memory that somebody sees or will see.
+    pub(super) fn used(&self) -> u64 {
+        self.bytes(USED)
     }
 
     pub(super) fn state(&self, block: usize) -> &AtomicU64 {
@@ -205,24 +230,47 @@ impl Arena {
         if block == BLOCKS {
             return Err(io::Error::new(io::ErrorKind::OutOfMemory, "the arena has as many blocks as it can have"));
         }
-        let entry = PAGE + block * WORDS * 8;
-        if entry.is_multiple_of(PAGE) {
-            mapping::commit(self.file(), entry..entry + PAGE)?;
+        if block.is_multiple_of(HEADER / 8) {
+            for word in 0..WORDS {
+                let begin = HEADER + (word * BLOCKS + block) * 8;
+                mapping::commit(self.file(), begin..begin + HEADER)?;
+            }
         }
+        // The state stays what it was: were the block there before, its generations go on.
         self.word_of(block, OFFSET).store(offset as u64, Ordering::Relaxed);
         self.word_of(block, CAPACITY).store(capacity as u64, Ordering::Relaxed);
         self.mapping.word(COUNT).store(block as u64 + 1, Ordering::Release);
         Ok(block)
     }
 
+    /// Removes the last block, if it is free and has no memory; where it began. The owner's business.
+    pub(super) fn pop(&self) -> Option<usize> {
+        let last = self.count().checked_sub(1)?;
+        let state = State::of(self.state(last).load(Ordering::Acquire));
+        (state.is_free() && self.committed(last) == 0).then(|| {
+            self.mapping.word(COUNT).store(last as u64, Ordering::Release);
+            self.offset(last)
+        })
+    }
+
+    /// The owner takes a block, if it is free.
+    pub(super) fn take(&self, block: usize) -> bool {
+        make(self.state(block), State::taken).is_some() && {
+            let committed = self.committed(block);
+            self.count_bytes(FREE, committed, 0);
+            self.count_bytes(USED, 0, committed);
+            true
+        }
+    }
+
     /// Puts memory behind the first bytes of a block that the caller has taken.
     pub(super) fn commit(&self, block: usize, bytes: usize) -> io::Result<()> {
         let (offset, already) = (self.offset(block), self.committed(block));
-        let wanted = bytes.next_multiple_of(PAGE);
+        let wanted = bytes.next_multiple_of(page_size());
         if wanted > already {
             mapping::commit(self.file(), offset + already..offset + wanted)?;
             self.word_of(block, BEHIND).store(wanted as u64, Ordering::Relaxed);
-            self.mapping.word(COMMITTED).fetch_add((wanted - already) as u64, Ordering::Relaxed);
+            self.count_bytes(USED, already, wanted);
         }
         Ok(())
     }
@@ -232,11 +280,18 @@ impl Arena {
         make(self.state(block), State::emptying).is_some() && {
             let committed = self.committed(block);
             // Refused, the memory stays, and is used again by the next who takes the block.
-            if self.mapping.release(self.offset(block)..self.offset(block) + committed).is_ok() {
+            if self.release(self.offset(block)..self.offset(block) + committed).is_ok() {
                 self.word_of(block, BEHIND).store(0, Ordering::Relaxed);
-                self.mapping.word(COMMITTED).fetch_sub(committed as u64, Ordering::Relaxed);
+                self.count_bytes(FREE, committed, 0);
             }
             make(self.state(block), State::emptied).is_some()
+        }
+    }
+
+    fn release(&self, range: Range<usize>) -> io::Result<()> {
+        match self.file() {
+            Some(file) if !self.whole => mapping::punch(file, range),
+            _ => self.mapping.release(range),
         }
     }
 
@@ -247,9 +302,7 @@ impl Arena {
 
     /// Whether there is more free memory than the owner wants to keep.
     pub(super) fn has_excess(&self) -> bool {
-        let kept = self.mapping.word(KEEP).load(Ordering::Relaxed);
-        // Mostly all memory together is less, and no block has to be looked at.
-        self.mapping.word(COMMITTED).load(Ordering::Relaxed) > kept && self.census().free.bytes > kept
+        self.bytes(FREE) > self.mapping.word(KEEP).load(Ordering::Relaxed)
     }
 
     /// Counts blocks and bytes by what they are used for.
@@ -276,12 +329,26 @@ impl Arena {
 
     /// Drops a lease; whether this process has none left.
     pub(super) fn drop_lease(&self, block: usize) -> bool {
+        let committed = self.committed(block); // before anybody else can take it
         let left = make(self.state(block), |state| state.dropped(self.holder));
         debug_assert!(left.is_some(), "block {block} has no lease");
-        if left.is_some_and(State::is_free) && self.has_excess() {
-            self.empty(block);
+        if self.dead.load(Ordering::Relaxed) {
+            self.bury_one(block);
+        } else if let Some(left) = left.filter(|left| !left.is_used()) {
+            self.count_bytes(USED, committed, 0);
+            self.freed(block, left, committed);
         }
         self.held.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// A block may have become free by a move.
+    fn freed(&self, block: usize, state: State, committed: usize) {
+        if state.is_free() {
+            self.count_bytes(FREE, 0, committed);
+            if self.has_excess() {
+                self.empty(block);
+            }
+        }
     }
 
     /// Can be read when the other process that owns it has ended (a zombie has).
@@ -289,9 +356,20 @@ impl Arena {
         self.owner.as_ref()
     }
 
-    /// A process that holds leases is about to fork: marks the block if this process has one of it.
+    /// This process is about to fork: marks the block if it has a lease of it.
     pub(super) fn mark_forked(&self, block: usize) -> bool {
         make(self.state(block), |state| state.forked(self.holder)).is_some()
+    }
+
+    /// The processes of a fork are gone that may have seen the block.
+    pub(super) fn unmark_forked(&self, block: usize) {
+        let committed = self.committed(block);
+        if let Some(left) = make(self.state(block), State::unforked) {
+            self.freed(block, left, committed);
+        }
+        if self.dead.load(Ordering::Relaxed) {
+            self.bury_one(block);
+        }
     }
 
     /// Gives back all memory that nobody sees.
@@ -303,14 +381,19 @@ impl Arena {
         }
     }
 
-    /// Gives back all memory that nobody sees or will, now that the owner is dead: also what was sent
-    /// and has not arrived. It would not be enough to unmap it, as processes that were forked from this
-    /// one may have the mapping as well.
+    /// The owner is dead: gives back all memory that nobody sees or will, and from now on each block when it
+    /// is seen no more. It would not be enough to unmap it, as processes that were forked from this one may
+    /// have the mapping as well.
     pub(super) fn bury(&self) {
+        self.dead.store(true, Ordering::Relaxed);
         for block in 0..self.count() {
-            make(self.state(block), State::abandoned);
+            self.bury_one(block);
         }
-        self.empty_all();
+    }
+
+    fn bury_one(&self, block: usize) {
+        make(self.state(block), State::abandoned);
+        self.empty(block);
     }
 }
 

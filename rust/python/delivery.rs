@@ -32,18 +32,18 @@ impl<'py> FromPyObject<'_, 'py> for Memory {
 #[pyclass(frozen, module = "dpo_collate._core")]
 pub(super) struct Arena(Arc<Table>);
 
-/// Whether this process has a pool, and all that there is to do in `collate()` has been done: where
+/// Whether there is nothing for `collate()` to do before it takes memory: `set_open` was called, and where
 /// batches are sent, a receiver has attached the arena.
 #[pyfunction]
 pub(super) fn is_open() -> PyResult<bool> {
     guarded(|| Ok(process::is_open()))
 }
 
-/// Gives this process its pool over private memory.
+/// Says that all that this process does once has been done.
 #[pyfunction]
-pub(super) fn open_private() -> PyResult<()> {
+pub(super) fn set_open() -> PyResult<()> {
     guarded(|| {
-        process::open_private();
+        process::open();
         Ok(())
     })
 }
@@ -125,7 +125,7 @@ pub(super) fn attach(identity: Id, file: RawFd, pid: i32, descriptor: RawFd) -> 
         // SAFETY: the caller has just received it and gives it away.
         let file = unsafe { OwnedFd::from_raw_fd(file) };
         let owner = owner(&file, pid, descriptor);
-        Ok(Arena(process::attach(Table::attach(file, identity, owner)?)))
+        Ok(Arena(process::attach(file, identity, owner)?))
     })
 }
 
@@ -156,9 +156,9 @@ pub(super) fn receive<'py>(
         let received = arena.get().0.receive(Place { block, generation, offset }, bytes);
         let (lease, begin) = received.map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
         let block = Block::new(py, lease)?;
-        // They do not overflow where they matter: what they reach was checked.
-        let in_bytes = |stride: isize| stride.wrapping_mul(itemsize.cast_signed());
-        let strides: Option<Vec<npy_intp>> = strides.map(|strides| strides.into_iter().map(in_bytes).collect());
+        // Where there is one cell or none, any stride will do; the others do not overflow, as what they reach was checked.
+        let in_bytes = |(stride, &size)| if size > 1 { stride * itemsize.cast_signed() } else { 0 };
+        let strides = strides.map(|strides| strides.into_iter().zip(&shape).map(in_bytes).collect::<Vec<npy_intp>>());
         #[expect(unsafe_code, reason = "an array over the block")]
         // SAFETY: `receive` has checked that so many bytes lie in the block, and they were written before they were sent.
         unsafe {

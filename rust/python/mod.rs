@@ -26,7 +26,7 @@ mod _core {
     #[pymodule_export]
     use super::delivery::{
         Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, count_sent, fall_back,
-        is_open, open_private, open_shared, receive, send, stats, trim,
+        is_open, open_shared, receive, send, set_open, stats, trim,
     };
     #[pymodule_export]
     use super::{Collator, Rest, empty};

@@ -17,7 +17,7 @@ fn both() -> (Pool, Arc<Arena>) {
     let pool = Pool::new(Arena::shared().unwrap());
     let file = pool.arena().file().unwrap().as_fd().try_clone_to_owned().unwrap();
     assert!(!pool.arena().is_attached());
-    let training = Arena::attach(file, pool.arena().id(), None).unwrap();
+    let training = Arena::attach(file, pool.arena().id(), None, usize::MAX).unwrap();
     assert!(pool.arena().is_attached());
     (pool, Arc::new(training))
 }
@@ -153,7 +153,7 @@ fn more_messages_than_can_be_counted_are_not_sent() {
 
 #[test]
 fn another_file_or_another_name_is_refused() {
-    let attach = |file, id| Arena::attach(file, id, None).unwrap_err().to_string();
+    let attach = |file, id| Arena::attach(file, id, None, usize::MAX).unwrap_err().to_string();
     let file = |pool: &Pool| pool.arena().file().unwrap().try_clone_to_owned().unwrap();
     let (one, other) = (Pool::new(Arena::shared().unwrap()), Pool::new(Arena::shared().unwrap()));
     assert_eq!(attach(file(&one), other.arena().id()), "not the arena that was named");

@@ -183,6 +183,43 @@ fn sizes_that_vary_a_thousandfold_are_not_hoarded() {
 }
 
 #[test]
+fn sizes_that_vary_a_little_are_mostly_used_again() {
+    let mut pool = private();
+    let (mut taken, mut random) = (0_u64, 3_u64);
+    let mut last = None;
+    let mut fresh = 0;
+    for turn in 0..2000 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        // A batch of 8 pairs with 1 to 12 tiles each.
+        let tiles: u64 = (0..8).map(|pair| 1 + (random >> (24 + 5 * pair)) % 12).sum();
+        let bytes = tiles * 200_000;
+        let before = pool.arena().census();
+        let lease = pool.take(usize::try_from(bytes).unwrap()).unwrap();
+        let after = pool.arena().census();
+        if turn > 100 {
+            taken += bytes;
+            fresh += (after.used.bytes + after.free.bytes).saturating_sub(before.used.bytes + before.free.bytes);
+        }
+        last = Some(lease);
+    }
+    drop(last);
+    assert!(fresh < taken / 50, "{fresh} of {taken}");
+}
+
+#[test]
+fn the_table_forgets_blocks_that_are_needed_no_more() {
+    let mut pool = shared();
+    let leases: Vec<Lease> = (0..3000).map(|_| pool.take(10_000).unwrap()).collect();
+    let last = leases.last().unwrap().start();
+    drop(leases);
+    pool.arena().empty_all();
+    let lease = pool.take(10_000).unwrap();
+    assert!(lease.start() < last);
+    let place = crate::messages::sent(&pool, &lease, 0, 10_000);
+    assert_eq!((place.block, place.generation), (0, 2), "its generations go on");
+}
+
+#[test]
 fn memory_that_was_given_back_is_zeros_and_works() {
     for mut pool in [private(), shared()] {
         let mut lease = pool.take(MIB).unwrap();

@@ -80,7 +80,7 @@ fn name(arena: &Arena) -> String {
     said
 }
 
-fn attach(name: &[u64]) -> Arena {
+fn attach(name: &[u64]) -> Arc<Arena> {
     let [process, descriptor] = [name[0], name[1]].map(|number| i32::try_from(number).unwrap());
     let mut id = Id::default();
     for (byte, &number) in id.iter_mut().zip(&name[2..]) {
@@ -90,7 +90,7 @@ fn attach(name: &[u64]) -> Arena {
     let file: OwnedFd = open.into();
     let owner = owner(&file, process, descriptor);
     assert!(owner.is_some());
-    Arena::attach(file, id, owner).unwrap()
+    process::attach(file, id, owner).unwrap()
 }
 
 fn place(numbers: &[u64]) -> (Place, usize, u8) {
@@ -116,7 +116,7 @@ fn say(line: &str) {
 /// Receives what it is told of, checks it at once and again when it drops it, some messages later.
 fn receiver() {
     let mut lines = std::io::stdin().lines().map(Result::unwrap);
-    let arena = Arc::new(attach(&numbers(&lines.next().unwrap())));
+    let arena = attach(&numbers(&lines.next().unwrap()));
     let mut held: VecDeque<(Lease, usize, usize, u8)> = VecDeque::new();
     for line in lines {
         let (place, bytes, value) = place(&numbers(&line));
@@ -201,7 +201,7 @@ fn what_a_killed_receiver_held_is_not_used_again() {
 fn what_a_killed_owner_sent_stays_until_it_is_dropped() {
     let mut other = Other::start("owner");
     let name = other.hear();
-    let arena = process::attach(attach(&name));
+    let arena = attach(&name);
     let id = arena.id();
     let messages: Vec<_> = (0..3).map(|_| place(&other.hear())).collect();
     let receive = |(place, bytes, _): (Place, usize, u8)| arena.receive(place, bytes).unwrap().0;
