@@ -118,7 +118,8 @@ RECEIVER = """
 import resource, sys
 from pathlib import Path
 from torch.utils.data import DataLoader
-from dpo_collate import _messages, delivery  # in a worker without descriptors it could not be imported
+import dpo_collate._messages  # noqa: F401 - a worker without descriptors could not import it
+from dpo_collate import delivery
 from loaders import *
 
 loader = iter(DataLoader(Pairs(60), batch_size=2, num_workers=1, collate_fn=COLLATOR, timeout=60))
