@@ -91,12 +91,12 @@ def little_address_space(_worker: int) -> None:
 
 
 REFUSED: dict[str, tuple[Any, Callable[[int], None] | None, str]] = {
-    "no descriptor": (Scarce(0), None, "torch's transport: Too many open files (os error 24)"),
-    "one descriptor": (Scarce(1), None, "torch's transport: [Errno 24] Too many open files"),
-    "two descriptors": (Scarce(2), None, "torch's transport: [Errno 24] Too many open files"),
-    "no memfd": (with_stats, refuse_memfd, "torch's transport: Function not implemented (os error 38)"),
-    "no pidfd": (with_stats, refuse_pidfd, "torch's transport: Function not implemented (os error 38)"),
-    "no address space": (with_stats, little_address_space, "torch's transport: Cannot allocate memory (os error 12)"),
+    "no descriptor": (Scarce(0), None, "Too many open files"),
+    "one descriptor": (Scarce(1), None, "Too many open files"),
+    "two descriptors": (Scarce(2), None, "Too many open files"),
+    "no memfd": (with_stats, refuse_memfd, "Function not implemented (os error 38)"),
+    "no pidfd": (with_stats, refuse_pidfd, "Function not implemented (os error 38)"),
+    "no address space": (with_stats, little_address_space, "Cannot allocate memory (os error 12)"),
 }
 
 
@@ -110,7 +110,7 @@ def test_torchs_transport_where_a_worker_is_refused(what: str) -> None:
         []
     ] * 6
     for _, fallbacks in found:
-        assert any(known.startswith(reason) for known in fallbacks), fallbacks
+        assert any(known.startswith("torch's transport: ") and reason in known for known in fallbacks), fallbacks
     assert delivery.stats().batches_received == received
 
 

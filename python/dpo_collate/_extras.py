@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from ._pools import Target
 
 
-def collect(
-    extras: Mapping[Any, list[Any]], how: str, budget: Budget, target: Target
-) -> dict[Any, Any]:
+def collect(extras: Mapping[Any, list[Any]], how: str, budget: Budget, target: Target) -> dict[Any, Any]:
     """The values of each key: as a list of the samples' values, or stacked.
 
     Stacking follows InternVL's collators: what the first sample has decides. Tensors and arrays are

@@ -63,9 +63,9 @@ def _open() -> None:
     watch_forks()
     _core.set_open()
     if _is_worker_process():
-        from . import _messages  # noqa: PLC0415 - imports torch, which is there: this is a worker of its DataLoader
-
         try:
+            from . import _messages  # noqa: PLC0415 - imports torch, which is there: this is a worker of its DataLoader
+
             _sender = _messages.open_sender()
         except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
             _core.fall_back(f"torch's transport: {error}")
