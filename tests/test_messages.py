@@ -7,6 +7,9 @@ import gc
 import io
 import os
 import pickle
+import re
+import subprocess
+import sys
 import threading
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
@@ -19,11 +22,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpo_collate import PreferenceCollator, _core, _messages, delivery
+from dpo_collate import PreferenceCollator, _core, _messages, _pools, delivery
 from worker import in_use, message, through_a_queue, worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = ["worker"]  # a fixture
 
@@ -403,8 +406,8 @@ def test_stats_are_readable() -> None:
     kept = through_a_queue(COLLATOR(SAMPLES))
     shown = repr(delivery.stats())
     assert shown.startswith("Stats(arenas=")
-    assert "in_use=4 blocks, 0." in shown  # twice two: see `in_use`
-    assert "batches: sent=" in shown
+    assert re.search(r"; in_use=\d+ blocks, \d+\.\d MiB; free=\d+ blocks, \d+\.\d MiB; retired=0 blocks", shown)
+    assert re.search(r"batches: sent=\d+, received=\d+; fallbacks=\{.*\}\)$", shown)
     same(kept, EXPECTED)
 
 
@@ -447,3 +450,45 @@ def test_worker_that_is_gone() -> None:
 def test_a_file_that_is_no_arena() -> None:
     with Path("/dev/zero").open("rb") as file, pytest.raises(OSError, match=r"^not the memory of an arena$"):
         _core.attach(b"0123456789abcdef", os.dup(file.fileno()), os.getpid(), file.fileno())
+
+
+@pytest.fixture
+def zombie() -> Iterator[int]:
+    """A process that was killed, and that nobody has waited for yet."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        threading.Timer(0.1, process.kill).start()
+        yield process.pid
+
+
+def test_worker_that_is_being_killed_is_waited_for(zombie: int) -> None:
+    """So that torch, which looks after its workers when there is an error, finds it dead."""
+    with pytest.raises(RuntimeError, match=r"^cannot map the memory of the DataLoader worker with process id"):
+        _messages._attach(b"0123456789abcdef", zombie, 1000, None)
+    assert ") Z " in Path(f"/proc/{zombie}/stat").read_text()
+
+
+def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_messages, "MOST_SECONDS", 0.01)
+    with pytest.raises(RuntimeError, match=r"^cannot map the memory of the DataLoader worker with process id"):
+        _messages._attach(b"0123456789abcdef", os.getpid(), 100_000, None)
+
+
+def test_the_descriptor_is_offered_a_few_times() -> None:
+    sender = _pools._sender
+    assert sender is not None
+    for _ in range(10):
+        sender._offers.clear()
+        sender.prepare()
+    assert (sender._left, sender._offers) == (0, [])
+    same(through_a_queue(COLLATOR(SAMPLES)), EXPECTED)
+
+
+def test_a_process_that_is_refused_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> None:
+        raise MemoryError("no")
+
+    monkeypatch.setattr(_messages, "open_sender", refused)
+    monkeypatch.setattr(_pools, "_sender", None)
+    _pools._open()
+    assert delivery.stats().fallbacks["torch's transport: no"] == 1
+    same(through_a_queue(COLLATOR(SAMPLES)), EXPECTED)

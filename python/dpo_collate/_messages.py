@@ -32,6 +32,9 @@ OFFERS: Final = 4
 """So many times a worker sends the descriptor along. One is enough, unless messages are lost or go elsewhere; each
 takes a descriptor until it is received."""
 
+MOST_SECONDS: Final = 1.0
+"""So long it is waited for a worker that is being killed."""
+
 # NumPy's dtype of the memory, and torch's where NumPy has none.
 _DTYPES: Final[dict[str, tuple[np.dtype[Any], torch.dtype | None]]] = {
     str(dtype).removeprefix("torch."): (np.dtype(carrier), dtype if view else None)
@@ -170,7 +173,7 @@ def _attach(identity: bytes, process: int, descriptor: int, offer: Any) -> _core
 
 def _wait_for_end(process: int) -> None:
     """Waits a moment for a worker that is being killed. When it is dead, torch has an error of its own for that."""
-    deadline = time.monotonic() + 1
+    deadline = time.monotonic() + MOST_SECONDS
     while time.monotonic() < deadline:
         try:
             if ") Z " in Path(f"/proc/{process}/stat").read_text(encoding="utf-8"):

@@ -89,7 +89,7 @@ def watch_forks() -> None:
             )
 
 
-def _forked() -> None:
+def _forked() -> None:  # pragma: no cover - runs in forked processes, of which nothing is measured
     global _sender  # noqa: PLW0603 - one for each process
     _sender = None
     _core.after_fork_in_child()

@@ -19,8 +19,14 @@ class Stats:
     """What this process knows of the memory of batches: its own, and that of the workers it received batches from.
 
     Example:
-        >>> from dpo_collate import delivery
-        >>> delivery.stats().batches_received
+        >>> from dpo_collate import PreferenceCollator, delivery
+        >>> before = delivery.stats().blocks_in_use
+        >>> row = {"chosen_input_ids": [1], "chosen_labels": [1], "rejected_input_ids": [2], "rejected_labels": [2]}
+        >>> batch = PreferenceCollator(pad_token_id=0)([row])
+        >>> delivery.stats().blocks_in_use - before
+        1
+        >>> del batch
+        >>> delivery.stats().blocks_in_use - before
         0
     """
 
