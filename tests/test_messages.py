@@ -483,6 +483,14 @@ def test_the_descriptor_is_offered_a_few_times() -> None:
     same(through_a_queue(COLLATOR(SAMPLES)), EXPECTED)
 
 
+def test_a_bug_in_sending_is_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_arguments: Any) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr(_core, "send", broken)
+    same(through_a_queue(COLLATOR(SAMPLES)), EXPECTED)
+
+
 def test_a_process_that_is_refused_falls_back(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused() -> None:
         raise MemoryError("no")

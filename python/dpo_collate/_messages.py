@@ -94,7 +94,10 @@ def open_sender() -> Sender:
     Finalize(None, _core.trim, exitpriority=0)
 
     def reduce(tensor: torch.Tensor) -> Any:
-        return _reduce(sender, tensor)
+        try:
+            return _reduce(sender, tensor)
+        except Exception:  # noqa: BLE001 - raised here, whatever it is would make the loader wait for ever
+            return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
 
     ForkingPickler.register(torch.Tensor, reduce)
     return sender
