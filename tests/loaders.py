@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from dpo_collate import PreferenceCollator
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PAD = 3
 COLLATOR = PreferenceCollator(pad_token_id=PAD, attention_mask=None)
@@ -89,6 +94,25 @@ def wrong(found: Batch, wanted: Batch) -> list[str]:
 
 def groups(size: int, batch_size: int) -> list[list[int]]:
     return [list(range(first, min(first + batch_size, size))) for first in range(0, size, batch_size)]
+
+
+@contextmanager
+def unwatched() -> Iterator[None]:
+    """While workers are killed: else torch raises in this process, wherever it is just then."""
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def kill(iterator: Any) -> None:
+    """Kills a loader's workers, and ends it."""
+    with unwatched():
+        for worker in iterator._workers:
+            worker.kill()
+            worker.join()
+        iterator._shutdown_workers()
 
 
 def run(program: str, *arguments: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:

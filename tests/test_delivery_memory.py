@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import resource
-import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dpo_collate import PreferenceCollator, delivery
+from loaders import kill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,12 +148,6 @@ def test_windows_cost_no_page_faults(workers: int) -> None:
     assert max(faults[:2]) > 20 * max(faults[4:]), faults
 
 
-def killed(iterator: Any) -> None:
-    for worker in iterator._workers:
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.join()
-
-
 @pytest.fixture
 def other() -> Iterator[Any]:
     """Another loader, whose workers live through the test."""
@@ -161,16 +155,6 @@ def other() -> Iterator[Any]:
     next(iterator)
     yield iterator
     list(iterator)
-
-
-def left(iterator: Any) -> None:
-    """Ends a loader whose workers were killed: torch says that they were, whenever that is."""
-    try:
-        killed(iterator)
-        time.sleep(0.01)
-    except RuntimeError:
-        pass
-    iterator._shutdown_workers()
 
 
 def test_killed_workers_leave_nothing_once_the_last_batch_goes(other: Any) -> None:
@@ -181,7 +165,7 @@ def test_killed_workers_leave_nothing_once_the_last_batch_goes(other: Any) -> No
     # Workers that are forked now have the mappings, though no lease.
     third = iter(loader([0] * 20, persistent_workers=True))
     next(third)
-    left(iterator)
+    kill(iterator)
     del iterator
     views = [batch["pixel_values"][0, 5:] for batch in kept]
     del kept
@@ -216,7 +200,7 @@ def test_a_label_that_is_kept_does_not_keep_the_memory_of_a_dead_worker(other: A
     kept = [next(iterator) for _ in range(6)]
     label = kept[2]["chosen_labels"]
     arenas = files(iterator)
-    left(iterator)
+    kill(iterator)
     del iterator
     next(other)
     del kept
@@ -232,7 +216,7 @@ def test_an_orphan_is_found_by_the_next_message(other: Any) -> None:
     gc.collect()
     arenas = files(iterator)
     assert settled(arenas) > 8 * MIB
-    left(iterator)
+    kill(iterator)
     del iterator
     gc.collect()
     next(other)

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dpo_collate import delivery  # in a worker without descriptors it could not be imported
-from loaders import COLLATOR, Pairs, expected, groups, run, succeeds, wrong
+from loaders import COLLATOR, Pairs, expected, groups, kill, run, succeeds, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -201,15 +201,21 @@ def in_shm() -> set[str]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("after", [0.0, 0.002, 0.01, 0.03, 0.1])
 def test_a_killed_worker(after: float) -> None:
-    iterator = iter(DataLoader(Pairs(100_000), batch_size=2, num_workers=2, collate_fn=COLLATOR))
+    iterator: Any = iter(DataLoader(Pairs(100_000), batch_size=2, num_workers=2, collate_fn=COLLATOR))
     kept = [next(iterator)]
-    time.sleep(after)
-    os.kill(iterator._workers[1].pid, signal.SIGKILL)  # type: ignore[attr-defined]
-    with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid\(?s?\)? ?[0-9, ]+\) (is killed by|exited)"):
+
+    def go_on() -> None:
+        time.sleep(after)
+        os.kill(iterator._workers[1].pid, signal.SIGKILL)
         kept.extend(iterator)
+
+    try:
+        with pytest.raises(RuntimeError, match=r"DataLoader worker \(pid\(?s?\)? ?[0-9, ]+\) (is killed by|exited)"):
+            go_on()
+    finally:
+        kill(iterator)
     for step, batch in enumerate(kept):
         assert wrong(batch, expected([2 * step, 2 * step + 1])) == []
-    del iterator
 
 
 PARENT = """

@@ -11,11 +11,10 @@ sent by value, so one that is a view of another is a tensor of its own afterward
 from __future__ import annotations
 
 import os
-import time
+import select
 from contextlib import suppress
 from multiprocessing.reduction import DupFd, ForkingPickler
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -176,11 +175,11 @@ def _attach(identity: bytes, process: int, descriptor: int, offer: Any) -> _core
 
 def _wait_for_end(process: int) -> None:
     """Waits a moment for a worker that is being killed. When it is dead, torch has an error of its own for that."""
-    deadline = time.monotonic() + MOST_SECONDS
-    while time.monotonic() < deadline:
+    with suppress(OSError):  # it is gone
+        descriptor = os.pidfd_open(process)
         try:
-            if ") Z " in Path(f"/proc/{process}/stat").read_text(encoding="utf-8"):
-                return
-        except OSError:
-            return
-        time.sleep(0.001)
+            ended = select.poll()
+            ended.register(descriptor, select.POLLIN)
+            ended.poll(MOST_SECONDS * 1000)
+        finally:
+            os.close(descriptor)
