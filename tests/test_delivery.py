@@ -8,6 +8,7 @@ import inspect
 import os
 import queue
 import random
+import sys
 import threading
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -160,6 +161,31 @@ def test_kinds_of_loaders(kind: str, workers: int) -> None:
         assert sorted(index for indices, _ in found for index in indices) == list(range(20))
         for indices, batch in found:
             assert wrong(batch, expected([int(index) for index in indices])) == []
+
+
+def by_two_threads(samples: list[Any]) -> Any:
+    found: list[Any] = [None, None]
+
+    def work(number: int) -> None:
+        found[number] = COLLATOR(samples)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+def test_two_threads_of_a_worker_begin_at_once() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(20):
+            for found in DataLoader(Pairs(60), batch_size=20, num_workers=1, collate_fn=by_two_threads):
+                assert [wrong(batch, found[0]) for batch in found] == [[], []]
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_whole_batches_are_read() -> None:

@@ -181,6 +181,20 @@ def test_killed_workers_leave_nothing_once_the_last_batch_goes(other: Any) -> No
     close(arenas)
 
 
+def test_the_last_batch_itself_gives_all_back() -> None:
+    iterator = iter(loader([8 * MIB] * 60, 1))
+    kept = [next(iterator) for _ in range(6)]
+    arenas = files(iterator)
+    kill(iterator)
+    del iterator
+    del kept[1:]
+    gc.collect()
+    assert int(kept[0]["pixel_values"][0, 0]) == 0
+    kept.clear()
+    assert real(arenas) < MIB
+    close(arenas)
+
+
 def test_a_worker_gives_back_what_is_free_when_it_ends() -> None:
     """Nobody looks for dead workers afterwards: the last batch was dropped before they ended."""
     iterator = iter(loader([8 * MIB] * 30, 2, persistent_workers=True))
@@ -203,6 +217,8 @@ def test_a_label_that_is_kept_does_not_keep_the_memory_of_a_dead_worker(other: A
     kill(iterator)
     del iterator
     next(other)
+    stats = delivery.stats()
+    assert stats.bytes_in_use > 6 * 8 * MIB
     del kept
     gc.collect()
     assert label.tolist() == [list(range(1000))]

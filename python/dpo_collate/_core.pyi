@@ -21,6 +21,7 @@ __all__ = [
     "attach",
     "attached",
     "before_fork",
+    "close",
     "count_sent",
     "empty",
     "fall_back",
@@ -93,4 +94,5 @@ def after_fork_in_child() -> None: ...
 _Held: TypeAlias = tuple[int, int]  # blocks, bytes
 
 def stats() -> tuple[int, _Held, _Held, _Held, int, int, int, list[tuple[str, int]]]: ...
+def close() -> None: ...
 def trim() -> None: ...

@@ -78,7 +78,10 @@ class Sender:
 
     def __reduce__(self) -> tuple[Any, ...]:
         _core.count_sent()
-        offer = self._offers.pop() if self._offers else None
+        try:
+            offer = self._offers.pop()
+        except IndexError:
+            offer = None
         return _attach, (self._identity, self._process, self._descriptor, offer)
 
 
@@ -90,7 +93,7 @@ def open_sender() -> Sender:
     """
     sender = Sender(*_core.open_shared())
     # Else what is free would stay until the training process looks for dead workers.
-    Finalize(None, _core.trim, exitpriority=0)
+    Finalize(None, _core.close, exitpriority=0)
 
     def reduce(tensor: torch.Tensor) -> Any:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -42,6 +43,7 @@ class Target:
 
 
 _sender: Sender | None = None
+_opening = threading.Lock()
 _watching = False
 
 
@@ -52,7 +54,9 @@ def ready() -> None:
     reducer would be raised in a thread of the queue's, and the loader would wait for ever.
     """
     if not _core.is_open():
-        _open()
+        with _opening:
+            if not _core.is_open():
+                _open()
 
 
 def _open() -> None:
@@ -90,6 +94,6 @@ def watch_forks() -> None:
 
 
 def _forked() -> None:  # pragma: no cover - runs in forked processes, of which nothing is measured
-    global _sender  # noqa: PLW0603 - one for each process
-    _sender = None
+    global _sender, _opening
+    _sender, _opening = None, threading.Lock()  # another thread may have held it
     _core.after_fork_in_child()

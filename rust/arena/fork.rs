@@ -83,8 +83,8 @@ pub fn before() {
 pub fn after_in_parent() {
     with(|process| {
         let forks = &mut process.forks;
-        if let Some(index) = forks.under_way.iter().position(|under_way| under_way.thread == current().id()) {
-            let UnderWay { fork, childs, .. } = forks.under_way.swap_remove(index);
+        if let Some(index) = forks.under_way.iter().rposition(|under_way| under_way.thread == current().id()) {
+            let UnderWay { fork, childs, .. } = forks.under_way.remove(index);
             drop(childs);
             if !fork.blocks.is_empty() {
                 forks.made.push(fork);

@@ -24,6 +24,10 @@ const SHARE_OF_OTHERS: u64 = 4;
 /// From so many bytes on it is asked whether they can be had.
 const ASKED: usize = 64 << 20;
 
+/// So many bytes at once get memory: a signal undoes what was done, and with a timer that is faster than that it
+/// would never come to an end.
+const STEP: usize = 4 << 20;
+
 /// The file must not lose or gain pages: a read beyond its end would be a signal (SIGBUS).
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
@@ -180,9 +184,10 @@ pub(super) fn ask(bytes: usize) -> io::Result<()> {
 /// Puts memory behind a range of a file, so that to write there cannot fail. Private memory comes when it
 /// is written to, as that of `malloc` does.
 pub(super) fn commit(file: Option<BorrowedFd<'_>>, range: Range<usize>) -> io::Result<()> {
-    if let Some(file) = file {
-        let commit = || fallocate(file, FallocateFlags::KEEP_SIZE, range.start as u64, range.len() as u64);
-        retry_on_intr(commit)?;
+    let Some(file) = file else { return Ok(()) };
+    for begin in range.clone().step_by(STEP) {
+        let len = STEP.min(range.end - begin);
+        retry_on_intr(|| fallocate(file, FallocateFlags::KEEP_SIZE, begin as u64, len as u64))?;
     }
     Ok(())
 }

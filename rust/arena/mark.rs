@@ -6,6 +6,9 @@ pub const KEPT: u64 = 4 << 20;
 /// What was needed again fades by this part with each block that is taken: half of it in 2,800.
 const FADING: u64 = 4096;
 
+/// The size of the largest block fades faster: half of it in 44. What is taken again is remembered anyway.
+const FADING_LARGEST: u64 = 64;
+
 /// How much free memory is kept: the most that was free and then needed again, lately, and at least two
 /// of the largest blocks.
 ///
@@ -30,9 +33,9 @@ impl Mark {
     pub fn taken(&mut self, before: u64, now: u64) {
         self.trough = self.trough.min(before);
         let recovered = now.min(self.peak).saturating_sub(self.trough);
-        self.again = faded(self.again, recovered);
-        self.largest = faded(self.largest, now.saturating_sub(before));
-        self.peak = faded(self.peak, now);
+        self.again = faded(self.again, recovered, FADING);
+        self.largest = faded(self.largest, now.saturating_sub(before), FADING_LARGEST);
+        self.peak = faded(self.peak, now, FADING);
         if now >= self.peak {
             self.trough = now;
         }
@@ -48,6 +51,6 @@ impl Mark {
 }
 
 /// What was the most, a little nearer to what is now, and not less.
-fn faded(most: u64, now: u64) -> u64 {
-    now.max(most - most.saturating_sub(now).div_ceil(FADING))
+fn faded(most: u64, now: u64, part: u64) -> u64 {
+    now.max(most - most.saturating_sub(now).div_ceil(part))
 }

@@ -21,15 +21,21 @@ use super::table::{Arena, TABLE};
 pub struct Pool {
     arena: Arc<Arena>,
     mark: Mark,
+    /// Where the next block can begin.
     end: usize,
+    /// Blocks that were not free when it was last looked.
+    seen_used: usize,
     recycled: u64,
 }
+
+/// With fewer blocks it is not worth while to forget any.
+const FEW_BLOCKS: usize = 64;
 
 impl Pool {
     /// A pool over an arena that this process has made.
     #[must_use]
     pub fn new(arena: Arena) -> Self {
-        Self { arena: Arc::new(arena), mark: Mark::default(), end: TABLE, recycled: 0 }
+        Self { arena: Arc::new(arena), mark: Mark::default(), end: TABLE, seen_used: 0, recycled: 0 }
     }
 
     /// The arena.
@@ -47,16 +53,13 @@ impl Pool {
     /// A block of at least so many bytes.
     pub fn take(&mut self, bytes: usize) -> io::Result<Lease> {
         let bytes = bytes.max(1); // every batch gets an address
-        while let Some(begin) = self.arena.pop() {
-            self.end = begin; // else every batch would look at all blocks that there ever were
-        }
+        self.forget_blocks();
         let used = self.arena.used();
+        // The word decides, not what was seen: a block may be being emptied by now.
         let block = loop {
-            match self.best(bytes) {
-                // The word decides, not what was seen: the block may be being emptied by now.
-                Some(block) if !self.arena.take(block) => {}
-                Some(block) => break block,
-                None => break self.add(bytes)?,
+            let block = if let Some(block) = self.best(bytes) { block } else { self.add(bytes)? };
+            if self.arena.take(block) {
+                break block;
             }
         };
         // From here on the lease gives the block back if anything fails.
@@ -71,31 +74,47 @@ impl Pool {
         Ok(lease)
     }
 
+    /// Removes free blocks from the table's end: else every batch would look at all blocks that there ever were.
+    /// Those without memory go at once; where most are not used, one with memory goes as well.
+    fn forget_blocks(&mut self) {
+        let count = self.arena.count();
+        if count > FEW_BLOCKS && count > 2 * self.seen_used {
+            self.arena.empty(count - 1);
+        }
+        while let Some(begin) = self.arena.pop() {
+            self.end = begin;
+        }
+    }
+
     /// Of the free blocks that are large enough, and not too large, the one that lacks the least memory.
-    fn best(&self, bytes: usize) -> Option<usize> {
-        let most = bytes.saturating_mul(2).max(page_size());
-        let fitting = self.free().filter_map(|block| {
+    fn best(&mut self, bytes: usize) -> Option<usize> {
+        let (most, new) = (bytes.saturating_mul(2).max(page_size()), capacity(bytes)?);
+        self.seen_used = self.arena.count();
+        let fitting = self.free().inspect(|_| self.seen_used -= 1).filter_map(|block| {
             let (capacity, committed) = (self.arena.capacity(block), self.arena.committed(block));
-            (capacity >= bytes && committed <= most).then(|| (bytes.saturating_sub(committed), capacity, block))
+            // One without memory is address space: no more than a new one would take.
+            let fits = if committed == 0 { capacity == new } else { capacity >= bytes && committed <= most };
+            fits.then(|| (bytes.saturating_sub(committed), capacity, block))
         });
         fitting.min().map(|(_, _, block)| block)
     }
 
-    fn free(&self) -> impl Iterator<Item = usize> {
-        (0..self.arena.count()).filter(|&block| State::of(self.arena.state(block).load(Ordering::Relaxed)).is_free())
+    fn free(&self) -> impl Iterator<Item = usize> + use<> {
+        let arena = Arc::clone(&self.arena);
+        let is_free = move |&block: &usize| State::of(arena.state(block).load(Ordering::Relaxed)).is_free();
+        (0..self.arena.count()).filter(is_free)
     }
 
-    /// A new block, taken.
+    /// A new block.
     fn add(&mut self, bytes: usize) -> io::Result<usize> {
         mapping::ask(bytes)?; // refused, it takes no address space
-        let capacity = bytes.max(page_size()).checked_next_power_of_two().ok_or_else(no_address_space)?;
-        let capacity = capacity << (capacity.trailing_zeros() % 2);
+        let capacity = capacity(bytes).ok_or_else(no_address_space)?;
         let begin = self.end.checked_next_multiple_of(capacity).ok_or_else(no_address_space)?;
         let end = begin.checked_add(capacity).filter(|&end| end <= self.arena.mapping().len());
         let end = end.ok_or_else(no_address_space)?;
         let block = self.arena.push(begin, capacity)?;
         self.end = end;
-        if self.arena.take(block) { Ok(block) } else { Err(no_address_space()) }
+        Ok(block)
     }
 
     /// Gives back the memory of the largest free block: one a take, as to free 135 MB takes long.
@@ -104,6 +123,12 @@ impl Pool {
             self.arena.empty(block);
         }
     }
+}
+
+/// The address space of a block for so many bytes: the next power of four.
+fn capacity(bytes: usize) -> Option<usize> {
+    let capacity = bytes.max(page_size()).checked_next_power_of_two()?;
+    Some(capacity << (capacity.trailing_zeros() % 2))
 }
 
 fn no_address_space() -> io::Error {

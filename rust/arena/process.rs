@@ -217,6 +217,16 @@ pub fn is_open() -> bool {
     with(|process| process.opened && process.shared.as_ref().is_none_or(|pool| pool.arena().is_attached()))
 }
 
+/// This process ends: gives back all memory that is free, and has its receiver give back the rest as it is dropped.
+pub fn close() {
+    with(|process| {
+        for arena in process.pools().map(Pool::arena) {
+            arena.set_kept(0);
+            arena.empty_all();
+        }
+    });
+}
+
 /// Puts a message in flight for a tensor of this process; see [`Arena::send`].
 #[must_use]
 pub fn send(address: usize, bytes: usize, small: usize) -> Sending {
@@ -253,7 +263,7 @@ pub(super) fn bury(arena: &Arc<Arena>) {
 }
 
 impl Process {
-    /// Forgets arenas whose owner is dead, and forks whose processes are.
+    /// Buries arenas whose owner is dead; forgets those of them that nothing here sees, and forks whose processes are.
     fn sweep(&mut self) {
         let is_orphan = ready(self.attached.iter().map(|arena| arena.owner()));
         let mut is_orphan = is_orphan.into_iter();
@@ -262,7 +272,8 @@ impl Process {
             if dead {
                 arena.bury();
             }
-            !dead
+            // While tensors see it, it stays: a fork has to find it. The last of them takes it away.
+            !dead || arena.is_held()
         });
         self.forks.sweep();
     }

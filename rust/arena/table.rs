@@ -3,7 +3,7 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::param::page_size;
@@ -332,7 +332,7 @@ impl Arena {
         let committed = self.committed(block); // before anybody else can take it
         let left = make(self.state(block), |state| state.dropped(self.holder));
         debug_assert!(left.is_some(), "block {block} has no lease");
-        if self.dead.load(Ordering::Relaxed) {
+        if self.is_dead() {
             self.bury_one(block);
         } else if let Some(left) = left.filter(|left| !left.is_used()) {
             self.count_bytes(USED, committed, 0);
@@ -351,6 +351,11 @@ impl Arena {
         }
     }
 
+    /// Whether this process has leases.
+    pub(super) fn is_held(&self) -> bool {
+        self.held.load(Ordering::Acquire) > 0
+    }
+
     /// Can be read when the other process that owns it has ended (a zombie has).
     pub(super) fn owner(&self) -> Option<&OwnedFd> {
         self.owner.as_ref()
@@ -367,9 +372,16 @@ impl Arena {
         if let Some(left) = make(self.state(block), State::unforked) {
             self.freed(block, left, committed);
         }
-        if self.dead.load(Ordering::Relaxed) {
+        if self.is_dead() {
             self.bury_one(block);
         }
+    }
+
+    /// Whether the owner was found dead. Either this or `bury` sees what the other did before: the block that a
+    /// lease was dropped of, or the flag.
+    fn is_dead(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.dead.load(Ordering::Relaxed)
     }
 
     /// Gives back all memory that nobody sees.
@@ -385,7 +397,10 @@ impl Arena {
     /// is seen no more. It would not be enough to unmap it, as processes that were forked from this one may
     /// have the mapping as well.
     pub(super) fn bury(&self) {
-        self.dead.store(true, Ordering::Relaxed);
+        if self.dead.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        fence(Ordering::SeqCst);
         for block in 0..self.count() {
             self.bury_one(block);
         }
@@ -405,6 +420,9 @@ pub(super) fn ready<'a>(descriptors: impl IntoIterator<Item = Option<&'a OwnedFd
         return vec![false; descriptors.len()];
     }
     let mut polled = polled.iter();
-    let is_ready = |file: &Option<_>| file.is_some() && polled.next().is_some_and(|file| !file.revents().is_empty());
+    // Not POLLNVAL: somebody has closed what is not his.
+    let ended = PollFlags::IN | PollFlags::HUP;
+    let is_ready =
+        |file: &Option<_>| file.is_some() && polled.next().is_some_and(|file| file.revents().intersects(ended));
     descriptors.iter().map(is_ready).collect()
 }

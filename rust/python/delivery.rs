@@ -206,6 +206,15 @@ pub(super) fn stats() -> PyResult<Stats> {
 
 type Stats = (usize, (u64, u64), (u64, u64), (u64, u64), u64, u64, u64, Vec<(String, u64)>);
 
+/// This process ends: gives back what is free, and has its receiver give back the rest as it is dropped.
+#[pyfunction]
+pub(super) fn close() -> PyResult<()> {
+    guarded(|| {
+        process::close();
+        Ok(())
+    })
+}
+
 /// Gives back all memory that is free.
 #[pyfunction]
 pub(super) fn trim() -> PyResult<()> {

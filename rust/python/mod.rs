@@ -25,7 +25,7 @@ use wrap::Block;
 mod _core {
     #[pymodule_export]
     use super::delivery::{
-        Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, count_sent, fall_back,
+        Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, close, count_sent, fall_back,
         is_open, open_shared, receive, send, set_open, stats, trim,
     };
     #[pymodule_export]

@@ -209,14 +209,44 @@ fn sizes_that_vary_a_little_are_mostly_used_again() {
 #[test]
 fn the_table_forgets_blocks_that_are_needed_no_more() {
     let mut pool = shared();
-    let leases: Vec<Lease> = (0..3000).map(|_| pool.take(10_000).unwrap()).collect();
-    let last = leases.last().unwrap().start();
-    drop(leases);
+    let mut leases: Vec<Lease> = (0..3000).map(|_| pool.take(10_000).unwrap()).collect();
+    let place = |pool: &Pool, lease: &Lease| crate::messages::sent(pool, lease, 0, 10_000);
+    // The last ones are dropped first, and keep their memory: it is they that are taken again.
+    while leases.pop().is_some() {}
+    let mut last = pool.take(10_000).unwrap();
+    assert!(place(&pool, &last).block > 2000);
+    for _ in 0..1000 {
+        last = pool.take(10_000).unwrap();
+    }
+    assert!(place(&pool, &last).block < 100);
+    drop(last);
     pool.arena().empty_all();
-    let lease = pool.take(10_000).unwrap();
-    assert!(lease.start() < last);
-    let place = crate::messages::sent(&pool, &lease, 0, 10_000);
-    assert_eq!((place.block, place.generation), (0, 2), "its generations go on");
+    let last = pool.take(10_000).unwrap();
+    assert!(place(&pool, &last).generation > 1, "its generations go on");
+}
+
+#[test]
+fn small_batches_take_no_large_address_space() {
+    let mut pool = private();
+    let mut last = None;
+    let mut kept = Vec::new();
+    for _ in 0..4000 {
+        last = Some(pool.take(50 * MIB).unwrap());
+        kept.push(pool.take(20_000).unwrap());
+        pool.arena().empty_all();
+    }
+    drop(last);
+    assert_eq!(pool.arena().census().used.blocks, 4000);
+}
+
+#[test]
+fn one_large_batch_is_forgotten() {
+    let mut pool = private();
+    drop(pool.take(400 * MIB).unwrap());
+    for _ in 0..500 {
+        drop(pool.take(2 * MIB).unwrap());
+    }
+    assert!(free(&pool) < 20 * MIB, "{}", free(&pool));
 }
 
 #[test]
