@@ -67,6 +67,7 @@
 //! drop a lease takes no lock.
 
 pub mod block;
+pub mod census;
 pub mod fork;
 mod lease;
 mod mapping;

@@ -11,12 +11,13 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use rustix::param::page_size;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
+use super::census::Census;
 use super::fork::Forks;
 use super::lease::{Lease, OutOfMemory};
 use super::mapping;
 use super::message::Sending;
 use super::pool::Pool;
-use super::table::{Arena, Census, Id, ready};
+use super::table::{Arena, Id, ready};
 
 /// The token of this process: a page that the kernel clears in a process that is forked, however it
 /// is forked. (A process id would not do: it may be the same in another namespace, or used again.)

@@ -10,6 +10,7 @@ use rustix::param::page_size;
 use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::block::{Holder, State, make};
+use super::census::Census;
 use super::mapping::{self, Mapping};
 use super::mark::KEPT;
 
@@ -43,48 +44,6 @@ const BEHIND: usize = 3;
 const _: () = assert!(HEADER + WORDS * BLOCKS * 8 <= TABLE);
 
 const MADE_BY: u64 = u64::from_le_bytes(*b"dpo_col1");
-
-/// Bytes of memory by what they are used for, and the number of their blocks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Number of blocks.
-    pub blocks: u64,
-    /// Bytes of memory behind them.
-    pub bytes: u64,
-}
-
-impl Held {
-    fn add(&mut self, bytes: u64) {
-        self.blocks += 1;
-        self.bytes += bytes;
-    }
-}
-
-impl std::ops::AddAssign for Census {
-    fn add_assign(&mut self, other: Self) {
-        self.used += other.used;
-        self.free += other.free;
-        self.retired += other.retired;
-    }
-}
-
-impl std::ops::AddAssign for Held {
-    fn add_assign(&mut self, other: Self) {
-        self.blocks += other.blocks;
-        self.bytes += other.bytes;
-    }
-}
-
-/// What an arena holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Census {
-    /// Blocks that a tensor sees or will see.
-    pub used: Held,
-    /// Blocks that nobody sees and that have memory.
-    pub free: Held,
-    /// Blocks that no tensor sees, but a forked process may.
-    pub retired: Held,
-}
 
 /// A mapping with its table, as this process sees it.
 #[derive(Debug)]
@@ -268,7 +227,10 @@ impl Arena {
         let (offset, already) = (self.offset(block), self.committed(block));
         let wanted = bytes.next_multiple_of(page_size());
         if wanted > already {
-            mapping::commit(self.file(), offset + already..offset + wanted)?;
+            let range = offset + already..offset + wanted;
+            mapping::commit(self.file(), range.clone()).inspect_err(|_| {
+                let _ = self.mapping.release(range); // some of it may have been had
+            })?;
             self.word_of(block, BEHIND).store(wanted as u64, Ordering::Relaxed);
             self.count_bytes(USED, already, wanted);
         }

@@ -11,8 +11,9 @@ use pyo3::types::PyBytes;
 
 use super::errors::guarded;
 use super::wrap::{self, Block};
+use crate::arena::census::Census;
 use crate::arena::message::{Place, Sending, owner};
-use crate::arena::table::{Arena as Table, Census, Id};
+use crate::arena::table::{Arena as Table, Id};
 use crate::arena::{Memory, fork, process};
 
 impl<'py> FromPyObject<'_, 'py> for Memory {
