@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.random
 import torch
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 

@@ -313,6 +313,52 @@ def test_a_batch_that_comes_between_the_hook_and_the_fork(first: int) -> None:
     assert succeeds(BETWEEN, str(first)) == "0\n"
 
 
+COLLATED = """
+import os
+from dpo_collate import _core, _messages
+from loaders import *
+
+def collate():  # as another thread could, after the hook of dpo_collate
+    if armed:
+        armed.clear()
+        made.append(COLLATOR(samples))
+
+armed, made = [], []
+samples = [Pairs(40)[30], Pairs(40)[31]]
+os.register_at_fork(before=collate)
+COLLATOR(samples)
+sender = _messages.Sender(*_core.open_shared())
+told, tell = os.pipe()
+armed.append(1)
+child = os.fork()
+if child == 0:
+    os.read(told, 1)
+    os._exit(bool(wrong(made[0], expected([30, 31]))))
+made.clear()
+for _ in range(5):
+    for value in COLLATOR(samples).values():
+        value.zero_()
+os.write(tell, b"x")
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_batch_that_is_collated_between_the_hook_and_the_fork() -> None:
+    assert succeeds(COLLATED) == "0\n"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_worker_finds_by_itself_that_its_children_are_gone() -> None:
+    row = list(range(2000))
+    sample = dict.fromkeys(("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels"), row)
+    kept = [COLLATOR([sample])]
+    address = kept[0]["chosen_input_ids"].data_ptr()
+    assert Child(lambda: True).run() == 0
+    kept.clear()
+    again = [COLLATOR([sample]) for _ in range(3)]
+    assert address in [batch["chosen_input_ids"].data_ptr() for batch in again]
+
+
 @pytest.mark.usefixtures("worker")
 def test_forks_of_a_worker_add_nothing_up() -> None:
     row = list(range(2000))

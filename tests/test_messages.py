@@ -23,10 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_collate import PreferenceCollator, _core, _messages, _pools, delivery
+from loaders import succeeds
 from worker import in_use, message, through_a_queue, worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 __all__ = ["worker"]  # a fixture
 
@@ -181,6 +182,10 @@ def test_flags_and_labels_do_not_keep_the_pixels() -> None:
     del batch
     assert in_use()[1] < 2**19
     assert kept[0].tolist() == [1] * 8
+    before = delivery.stats().bytes_in_use
+    flags = COLLATOR(large)["image_flags"]  # and so without a queue, where nothing is sent by value
+    assert delivery.stats().bytes_in_use - before < 2**19
+    assert flags.tolist() == [1] * 8
 
 
 def test_stacked_extras_are_in_blocks_as_well() -> None:
@@ -452,19 +457,19 @@ def test_a_file_that_is_no_arena() -> None:
         _core.attach(b"0123456789abcdef", os.dup(file.fileno()), os.getpid(), file.fileno())
 
 
-@pytest.fixture
-def zombie() -> Iterator[int]:
-    """A process that was killed, and that nobody has waited for yet."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+ENDING = "import threading; [threading.Thread(target=input).start() for _ in range(6)]; print(flush=True); input()"
+
+
+def test_worker_that_is_being_killed_is_waited_for() -> None:
+    """So that torch, which looks after its workers when there is an error, finds it dead: with all its threads."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", ENDING], stdin=pipe, stdout=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
         threading.Timer(0.1, process.kill).start()
-        yield process.pid
-
-
-def test_worker_that_is_being_killed_is_waited_for(zombie: int) -> None:
-    """So that torch, which looks after its workers when there is an error, finds it dead."""
-    with pytest.raises(RuntimeError, match=r"^cannot map the memory of the DataLoader worker with process id"):
-        _messages._attach(b"0123456789abcdef", zombie, 1000, None)
-    assert ") Z " in Path(f"/proc/{zombie}/stat").read_text()
+        with pytest.raises(RuntimeError, match=r"^cannot map the memory of the DataLoader worker with process id"):
+            _messages._attach(b"0123456789abcdef", process.pid, 1000, None)
+        assert os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def test_but_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -500,3 +505,39 @@ def test_a_process_that_is_refused_falls_back(monkeypatch: pytest.MonkeyPatch) -
     _pools._open()
     assert delivery.stats().fallbacks["torch's transport: no"] == 1
     same(through_a_queue(COLLATOR(SAMPLES)), EXPECTED)
+
+
+ALONE = """
+import os, sys
+import torch
+from dpo_collate import _core, _messages
+
+identity, descriptor = _core.open_shared()
+sender = _messages.Sender(identity, descriptor)
+if sys.argv[1] == "the descriptor":
+    print(_messages._attach(identity, 2**22 - 1, 5, sender._offers.pop()))
+else:
+    print(_messages._attach(identity, os.getpid(), descriptor, None))
+"""
+
+
+@pytest.mark.parametrize("way", ["the descriptor", "its name in /proc"])
+def test_either_way_to_the_arena_is_enough(way: str) -> None:
+    assert "Arena object" in succeeds(ALONE, way)
+
+
+HOOKS = """
+import os
+registered = []
+os.register_at_fork = lambda **hooks: registered.append(hooks)
+from loaders import *
+for _ in range(2):
+    COLLATOR([Pairs(9)[1]])
+from dpo_collate import _core
+ours = [hooks for hooks in registered if hooks.get("before") is _core.before_fork]
+print(len(ours), *sorted(ours[0]))
+"""
+
+
+def test_forks_are_watched_once() -> None:
+    assert succeeds(HOOKS) == "1 after_in_child after_in_parent before\n"

@@ -75,6 +75,7 @@ impl Arena {
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let end = offset.checked_add(bytes).filter(|&end| block < self.count() && end <= self.capacity(block));
         let end = end.filter(|&end| {
+            // Only a table that somebody has written into says what does not fit the mapping.
             let end = self.offset(block).checked_add(end);
             end.is_some_and(|end| !self.is_whole() || end <= self.mapping().len())
         });

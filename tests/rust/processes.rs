@@ -13,6 +13,8 @@ use _core::arena::pool::Pool;
 use _core::arena::process;
 use _core::arena::table::{Arena, Id};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
 use crate::messages::{sent, taken};
 use crate::pool::holds;
 
@@ -54,13 +56,11 @@ impl Other {
         }
     }
 
-    /// Kills it. It stays a zombie, as nobody waits for it: dead all the same.
+    /// Kills it. It stays a zombie, as nobody takes note of its end: dead all the same.
     fn kill(mut self) {
         self.child.kill().unwrap();
-        let stat = format!("/proc/{}/stat", self.child.id());
-        while !std::fs::read_to_string(&stat).unwrap().contains(") Z ") {
-            std::thread::yield_now();
-        }
+        let child = Pid::from_child(&self.child);
+        waitid(WaitId::Pid(child), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
     }
 }
 
