@@ -54,9 +54,8 @@ def ready() -> None:
     reducer would be raised in a thread of the queue's, and the loader would wait for ever.
     """
     if not _core.is_open():
-        with _opening:
-            if not _core.is_open():
-                _open()
+        with _opening:  # a thread that comes second finds the sender
+            _open()
 
 
 def _open() -> None:
