@@ -252,8 +252,8 @@ def test_evaluations_do_not_add_up() -> None:
 
 def test_a_child_reads_batches_of_workers_that_have_ended() -> None:
     """As a validation set does that is collated once and kept."""
-    kept = list(DataLoader(Pairs(40), batch_size=2, num_workers=1, collate_fn=COLLATOR))
     others = iterator()
+    kept = list(DataLoader(Pairs(40), batch_size=2, num_workers=1, collate_fn=COLLATOR))
     for step in range(10):  # the dead worker is found
         assert right([next(others)], step)
     assert delivery.stats().blocks_in_use > 20
@@ -261,7 +261,11 @@ def test_a_child_reads_batches_of_workers_that_have_ended() -> None:
     kept.clear()
     for step in range(10, 50):
         assert right([next(others)], step)
+    arenas = delivery.stats()
+    assert arenas.blocks_retired > 20
     assert child.run() == 0
+    assert delivery.stats().blocks_retired == 0
+    assert delivery.stats().arenas == arenas.arenas - 1
 
 
 def test_a_child_receives_from_the_loader_of_its_parent() -> None:

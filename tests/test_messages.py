@@ -503,7 +503,7 @@ def test_a_process_that_is_refused_falls_back(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(_messages, "open_sender", refused)
     monkeypatch.setattr(_pools, "_sender", None)
     _pools._open()
-    assert delivery.stats().fallbacks["torch's transport: no"] == 1
+    assert delivery.stats().fallbacks["batches are sent as torch sends them: no"] == 1
     same(through_a_queue(COLLATOR(SAMPLES)), EXPECTED)
 
 

@@ -110,7 +110,9 @@ def test_torchs_transport_where_a_worker_is_refused(what: str) -> None:
         []
     ] * 6
     for _, fallbacks in found:
-        assert any(known.startswith("torch's transport: ") and reason in known for known in fallbacks), fallbacks
+        assert any(
+            known.startswith("batches are sent as torch sends them: ") and reason in known for known in fallbacks
+        ), fallbacks
     assert delivery.stats().batches_received == received
 
 

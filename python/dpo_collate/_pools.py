@@ -71,7 +71,7 @@ def _open() -> None:
 
             _sender = _messages.open_sender()
         except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
-            _core.fall_back(f"torch's transport: {error}")
+            _core.fall_back(f"batches are sent as torch sends them: {error}")
 
 
 def _is_worker_process() -> bool:

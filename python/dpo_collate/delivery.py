@@ -14,9 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+__all__ = ["Stats", "stats", "trim"]
+
+
 @dataclass(frozen=True, repr=False)
 class Stats:
     """What this process knows of the memory of batches: its own, and that of the workers it received batches from.
+
+    Attributes:
+        arenas: How many arenas (files of workers, and this process's own memory) there are.
+        blocks_in_use: Blocks that some tensor sees, or that are on their way; with images, a batch has several.
+        bytes_in_use: Their memory.
+        blocks_free: Blocks that are kept to be used again.
+        bytes_free: Their memory: what was needed again lately and an eighth more, at least two of the largest
+            blocks, and 4 MiB; for each arena.
+        blocks_retired: Blocks that no tensor here sees any more, but a process that was forked may.
+        bytes_retired: Their memory.
+        recycled: How often a batch of *this* process got memory that an earlier batch had had. (In the training
+            process that is 0, but for ``num_workers=0``.)
+        batches_sent: Batches that this process sent, as a worker.
+        batches_received: Batches that this process received. One all of whose tensors are small is sent by value
+            and not counted.
+        fallbacks: Why there was no such memory, and how often it was tried. Each process has its own: those of a
+            worker are seen in the worker.
 
     Example:
         >>> from dpo_collate import PreferenceCollator, delivery
@@ -31,22 +51,16 @@ class Stats:
     """
 
     arenas: int
-    """Arenas: one of each worker, one of this process."""
     blocks_in_use: int
-    """Blocks of memory that some tensor sees, or that are on their way."""
     bytes_in_use: int
     blocks_free: int
-    """Blocks that are kept to be used again."""
     bytes_free: int
     blocks_retired: int
-    """Blocks that no tensor here sees any more, but a process that was forked may."""
     bytes_retired: int
     recycled: int
-    """How often a batch of this process got memory that an earlier batch had had."""
     batches_sent: int
     batches_received: int
     fallbacks: Mapping[str, int]
-    """Why batches of this process did not get such memory, and how often."""
 
     def __repr__(self) -> str:
         kinds = ("in_use", "free", "retired")
@@ -69,5 +83,5 @@ def stats() -> Stats:
 
 
 def trim() -> None:
-    """Gives all memory back to the system that is kept to be used again."""
+    """Gives memory back that is kept to be used again: of this process, and of the workers it received batches from."""
     _core.trim()

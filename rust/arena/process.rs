@@ -259,13 +259,15 @@ pub(super) fn bury(arena: &Arc<Arena>) {
     arena.bury();
     // Somebody else may hold the lock; then the next message finds that the owner is dead.
     if let Ok(mut process) = state().try_lock() {
-        process.attached.retain(|other| !Arc::ptr_eq(arena, other));
+        // A fork may still have to do with it; then the sweep after that takes it away.
+        process.attached.retain(|other| !Arc::ptr_eq(arena, other) || Arc::strong_count(other) > 2);
     }
 }
 
 impl Process {
     /// Buries arenas whose owner is dead; forgets those of them that nothing here sees, and forks whose processes are.
     fn sweep(&mut self) {
+        self.forks.sweep();
         let is_orphan = ready(self.attached.iter().map(|arena| arena.owner()));
         let mut is_orphan = is_orphan.into_iter();
         self.attached.retain(|arena| {
@@ -273,10 +275,10 @@ impl Process {
             if dead {
                 arena.bury();
             }
-            // While tensors see it, it stays: a fork has to find it. The last of them takes it away.
-            !dead || arena.is_held()
+            // While tensors see it, it stays: a fork has to find it. The last of them takes it away. And while a
+            // process that was forked may see it, it is counted.
+            !dead || arena.is_held() || Arc::strong_count(arena) > 1
         });
-        self.forks.sweep();
     }
 }
 
