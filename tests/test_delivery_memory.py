@@ -58,7 +58,10 @@ def files(iterator: Any) -> list[int]:
     found = []
     for worker in iterator._workers:
         for link in arenas_of(worker.pid):
-            descriptor = os.open(link, os.O_RDONLY)
+            try:
+                descriptor = os.open(link, os.O_RDONLY)
+            except FileNotFoundError:  # it was offered, and has been taken
+                continue
             inode = os.fstat(descriptor).st_ino
             if inode in known:  # inherited from this process, or the second descriptor of one
                 os.close(descriptor)

@@ -241,8 +241,10 @@ impl Arena {
     pub(super) fn empty(&self, block: usize) -> bool {
         make(self.state(block), State::emptying).is_some() && {
             let committed = self.committed(block);
+            // An owner that was killed may have had more than it could write down.
+            let bytes = if self.dead.load(Ordering::Relaxed) { self.capacity(block) } else { committed };
             // Refused, the memory stays, and is used again by the next who takes the block.
-            if self.release(self.offset(block)..self.offset(block) + committed).is_ok() {
+            if self.release(self.offset(block)..self.offset(block) + bytes).is_ok() {
                 self.word_of(block, BEHIND).store(0, Ordering::Relaxed);
                 self.count_bytes(FREE, committed, 0);
             }
