@@ -214,6 +214,7 @@ fn what_a_killed_owner_sent_stays_until_it_is_dropped() {
     drop(leases);
     let census = arena.census();
     assert_eq!((census.used.blocks, census.free.blocks, census.retired.blocks), (0, 0, 0));
-    assert!(process::attached(id).is_none());
     assert!(arena.receive(messages[2].0, messages[2].1).is_err(), "what has not arrived is given back as well");
+    drop(arena);
+    assert!(process::attached(id).is_none());
 }
