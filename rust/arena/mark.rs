@@ -6,8 +6,8 @@ pub const KEPT: u64 = 4 << 20;
 /// What was needed again fades by this part with each block that is taken: half of it in 2,800.
 const FADING: u64 = 4096;
 
-/// The size of the largest block fades faster: half of it in 44. What is taken again is remembered anyway.
-const FADING_LARGEST: u64 = 64;
+/// The size of the largest block fades faster: half of it in 177. What is taken again is remembered anyway.
+const FADING_LARGEST: u64 = 256;
 
 /// How much free memory is kept: the most that was free and then needed again, lately, and at least two
 /// of the largest blocks.
@@ -41,12 +41,12 @@ impl Mark {
         }
     }
 
-    /// Bytes of free memory to keep: an eighth more than what was needed again, as that fades between
-    /// two peaks, and no two are the same.
+    /// Bytes of free memory to keep: an eighth more than that, as it fades from one peak to the next (and
+    /// between the large blocks of two batches, while small ones are taken), and no two peaks are the same.
     #[must_use]
     pub fn kept(&self) -> u64 {
-        let again = self.again.saturating_add(self.again / 8);
-        again.max(self.largest.saturating_mul(2)).saturating_add(KEPT)
+        let kept = self.again.max(self.largest.saturating_mul(2));
+        kept.saturating_add(kept / 8).saturating_add(KEPT)
     }
 }
 

@@ -64,6 +64,18 @@ fn windows_of_batches_with_images_are_kept() {
 }
 
 #[test]
+fn two_batches_are_kept_whatever_lies_between_their_images() {
+    let mut trainer = Trainer::default();
+    for _ in 0..1000 {
+        for bytes in [500_000, BATCH, 4096, 4096, 80_000] {
+            trainer.take(bytes);
+            assert!(trainer.mark.kept() >= 2 * BATCH || trainer.used < BATCH);
+        }
+        trainer.used = BATCH;
+    }
+}
+
+#[test]
 fn what_was_collected_once_is_not_kept() {
     let mut trainer = Trainer { used: 3 * BATCH, ..Trainer::default() };
     for _ in 0..100 {

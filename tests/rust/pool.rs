@@ -144,9 +144,9 @@ fn what_was_collected_once_is_given_back_as_it_is_dropped() {
     assert!(real_bytes(&pool) >= 21 * 20 * MIB);
     drop(collected);
     let (kept, real) = (usize::try_from(KEPT).unwrap(), real_bytes(&pool));
-    assert!(real <= 20 * MIB + 40 * MIB + kept + MIB, "one in use and two free: {real}");
+    assert!(real <= 20 * MIB + 45 * MIB + kept + MIB, "one in use and two free: {real}");
     drop(last);
-    assert!(free(&pool) <= 40 * MIB + kept);
+    assert!(free(&pool) <= 45 * MIB + kept);
 }
 
 #[test]
