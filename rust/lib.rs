@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! samples ─gather─▶ objects ─view─▶ sources ─plan─▶ plan ─lease─▶ memory ─fill─▶ arrays ─wrap─▶ tensors
+//!         ─deliver─▶ training loop
 //! ```
 //!
 //! 1. **gather** (`source::gather`; Python code may run): every value that is used is taken as a
@@ -14,8 +15,10 @@
 //! 4. **lease** ([`arena`]): one block for all token arrays of the batch.
 //! 5. **fill** ([`fill`], driven by [`collate`]): each row is written once, values, then padding.
 //! 6. **wrap** (`python::wrap`): NumPy arrays over the block, whose base object is the lease.
+//! 7. **deliver** ([`arena::message`], `python::delivery`): from a `DataLoader` worker a tensor goes as the
+//!    place of its memory, which the training process sees as well.
 //!
-//! Feature `python` adds the first, second and last; without it the crate mentions no Python, and
+//! Feature `python` adds what has to do with Python objects; without it the crate mentions no Python, and
 //! its kernels are tested and run under valgrind on their own.
 
 pub mod arena;

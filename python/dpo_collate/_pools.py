@@ -43,7 +43,7 @@ class Target:
 
 
 _sender: Sender | None = None
-_opening = threading.Lock()
+_opening = threading.RLock()
 _watching = False
 
 
@@ -64,7 +64,6 @@ def _open() -> None:
         _sender.prepare()
         return
     watch_forks()
-    _core.set_open()
     if _is_worker_process():
         try:
             from . import _messages  # noqa: PLC0415 - imports torch, which is there: this is a worker of its DataLoader
@@ -72,6 +71,7 @@ def _open() -> None:
             _sender = _messages.open_sender()
         except (OSError, MemoryError, RuntimeError) as error:  # RuntimeError: no thread can be started
             _core.fall_back(f"batches are sent as torch sends them: {error}")
+    _core.set_open()
 
 
 def _is_worker_process() -> bool:
@@ -94,5 +94,5 @@ def watch_forks() -> None:
 
 def _forked() -> None:  # pragma: no cover - runs in forked processes, of which nothing is measured
     global _sender, _opening
-    _sender, _opening = None, threading.Lock()  # another thread may have held it
+    _sender, _opening = None, threading.RLock()  # another thread may have held it
     _core.after_fork_in_child()
