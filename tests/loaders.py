@@ -116,10 +116,13 @@ def kill(iterator: Any) -> None:
         iterator._shutdown_workers()
 
 
+IGNORED = ("-W", "ignore::DeprecationWarning", "-W", "ignore:This DataLoader will create:UserWarning")
+
+
 def run(program: str, *arguments: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
     """A program in a process of its own, with this folder on its path."""
     return subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, *arguments],
+        [sys.executable, *IGNORED, "-c", program, *arguments],
         capture_output=True,
         text=True,
         check=False,

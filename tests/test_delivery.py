@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 # Forks of a process with threads are what DataLoader makes by default.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning"),
 ]
 
 BATCHES = int(os.environ.get("DPO_COLLATE_BATCHES", "20000"))
