@@ -20,7 +20,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
 from dpo_collate import PreferenceCollator, delivery
 from dpo_collate.trainers.internvl import dpo_concat_pad_data_collator
-from loaders import COLLATOR, Batch, Pairs, Stream, expected, groups, succeeds, wrong
+from loaders import COLLATOR, PAD, Batch, Pairs, Stream, expected, groups, run, succeeds, wrong
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -214,9 +214,6 @@ def test_drop_in() -> None:
     assert delivery.stats().batches_received - received == 2
 
 
-PAD = 3
-
-
 def test_break_and_begin_again() -> None:
     loader = DataLoader(Pairs(200), batch_size=2, num_workers=2, collate_fn=COLLATOR, persistent_workers=True)
     for stop in (1, 3, 7, 0):
@@ -244,14 +241,14 @@ def test_pinned_on_a_machine_without_an_accelerator() -> None:
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_torchs_transport_gives_the_same(workers: int) -> None:
-    collator = PreferenceCollator(pad_token_id=3, attention_mask=None, delivery="torch")
+    collator = PreferenceCollator(pad_token_id=PAD, attention_mask=None, delivery="torch")
     received = delivery.stats().batches_received
     check(DataLoader(Pairs(20), batch_size=2, num_workers=workers, collate_fn=collator), groups(20, 2))
     assert delivery.stats().batches_received == received
 
 
 def test_arrays_from_a_worker() -> None:
-    collator = PreferenceCollator(pad_token_id=3, attention_mask=None, return_tensors="np")
+    collator = PreferenceCollator(pad_token_id=PAD, attention_mask=None, return_tensors="np")
     loader = DataLoader(Pairs(20), batch_size=2, num_workers=1, collate_fn=collator)
     check(loader, groups(20, 2), lambda batch: {key: torch.from_numpy(value) for key, value in batch.items()})
 
@@ -311,15 +308,8 @@ print("end")
 
 
 def test_a_thread_that_iterates_when_the_interpreter_ends() -> None:
-    done = run_once(AT_EXIT)
-    assert done[:2] == (0, "end\n"), done
-
-
-def run_once(program: str) -> tuple[int, str, str]:
-    from loaders import run  # noqa: PLC0415 - as `succeeds`, but what torch prints at exit is torch's business
-
-    done = run(program)
-    return done.returncode, done.stdout, done.stderr
+    done = run(AT_EXIT)  # what torch prints on its error output is torch's business
+    assert (done.returncode, done.stdout) == (0, "end\n"), done
 
 
 def test_batches_outlive_their_loader() -> None:

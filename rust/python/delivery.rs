@@ -163,7 +163,7 @@ pub(super) fn receive<'py>(
         #[expect(unsafe_code, reason = "an array over the block")]
         // SAFETY: `receive` has checked that so many bytes lie in the block, and they were written before they were sent.
         unsafe {
-            wrap::received(&block, dtype, begin, &shape, strides.as_deref())
+            wrap::over(&block, dtype, begin, &shape, strides.as_deref())
         }
     })
 }

@@ -54,24 +54,11 @@ pub(super) fn empty(py: Python<'_>, bytes: usize, memory: Memory) -> PyResult<Bo
     unsafe { over(&block, dtype::<u8>(py), 0, &[bytes.cast_signed()], None) }
 }
 
-/// The array of a tensor that was sent.
+/// An array over the block, from `offset` on; strides in bytes, None: dense.
 ///
 /// # Safety
-/// All that the array reaches, from `offset` on, lies in the block and has been written as such an array.
-pub(super) unsafe fn received<'py>(
-    block: &Bound<'py, Block>,
-    descr: Bound<'py, PyArrayDescr>,
-    offset: usize,
-    shape: &[npy_intp],
-    strides: Option<&[npy_intp]>,
-) -> PyResult<Bound<'py, PyAny>> {
-    // SAFETY: by contract.
-    unsafe { over(block, descr, offset, shape, strides) }
-}
-
-/// # Safety
 /// What the array reaches lies in the block, and holds values of that dtype (or is written before it is read).
-unsafe fn over<'py>(
+pub(super) unsafe fn over<'py>(
     block: &Bound<'py, Block>,
     descr: Bound<'py, PyArrayDescr>,
     offset: usize,
