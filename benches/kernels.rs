@@ -82,6 +82,21 @@ fn repeat_int64(bencher: Bencher<'_, '_>, length: usize) {
     row(bencher, &vec![-100; length], |cells| fill::repeat(black_box(-100), cells));
 }
 
+#[divan::bench(args = LENGTHS)]
+fn count_int64(bencher: Bencher<'_, '_>, length: usize) {
+    let positions: Vec<i64> = (1..).take(length).collect();
+    row(bencher, &positions, |cells| assert_eq!(fill::count(black_box(1), cells), Ok(())));
+}
+
+#[divan::bench(args = LENGTHS)]
+fn occurrences_int64(bencher: Bencher<'_, '_>, length: usize) {
+    let ids: Vec<i64> = ids(length).iter().map(|id| id % 5).collect();
+    let count = ids.iter().filter(|id| **id == 3).count();
+    let occurrences = || fill::occurrences(Values::Int64(black_box(&ids)), Number::Int(black_box(3)));
+    assert_eq!(occurrences(), count);
+    bencher.counter(BytesCount::of_slice(&ids)).bench_local(occurrences);
+}
+
 /// What `copy_int64` is compared with besides memcpy: one value after the other, each looked at.
 #[divan::bench(args = LENGTHS)]
 fn naive_copy(bencher: Bencher<'_, '_>, length: usize) {

@@ -82,6 +82,35 @@ impl DType {
     }
 }
 
+/// Runs one generic call for the Rust type of a dtype.
+macro_rules! with_cell {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            $crate::cells::DType::Int64 => {
+                type $T = i64;
+                $body
+            }
+            $crate::cells::DType::Int32 => {
+                type $T = i32;
+                $body
+            }
+            $crate::cells::DType::Bool => {
+                type $T = $crate::cells::Bool;
+                $body
+            }
+            $crate::cells::DType::Float32 => {
+                type $T = f32;
+                $body
+            }
+            $crate::cells::DType::Float64 => {
+                type $T = f64;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_cell;
+
 /// The type of an output cell: plain data, any bytes of it are a value that NumPy may read.
 pub trait Cell: Copy + 'static {
     /// Its dtype.

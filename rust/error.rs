@@ -130,6 +130,13 @@ pub enum Cause {
         /// Name of the dtype of the column.
         column: &'static str,
     },
+    /// A position, or the number of a row or segment, does not fit the column that shows it.
+    TooFar {
+        /// The number.
+        value: Number,
+        /// Name of the dtype of the column.
+        column: &'static str,
+    },
     /// `truncation_mode="error"`, and the row is longer than `max_length`.
     TooLong {
         /// Tokens in the row.
@@ -220,7 +227,7 @@ impl CollateError {
             | Cause::NoBucket { .. }
             | Cause::NothingToScore { .. }
             | Cause::NothingKept => Kind::Value,
-            Cause::Misfit { .. } => Kind::Overflow,
+            Cause::Misfit { .. } | Cause::TooFar { .. } => Kind::Overflow,
             Cause::TooLarge { .. } | Cause::OverLimit { .. } | Cause::OutOfMemory { .. } => Kind::Memory,
         }
     }
@@ -264,6 +271,9 @@ impl fmt::Display for CollateError {
             }
             Cause::Misfit { value, position: None, column } => {
                 write!(f, "'{key}' is {value}, which does not fit {column}")
+            }
+            Cause::TooFar { value, column } => {
+                write!(f, "to count the tokens of '{key}' needs {value}, which does not fit {column}")
             }
             Cause::TooLong { tokens, max_length } => {
                 write!(f, "'{key}' has {tokens} tokens, more than max_length={max_length}")

@@ -65,6 +65,12 @@ pub fn any_differs(values: Values<'_>, from: Number) -> bool {
     with_values!(values, values => values.iter().any(|value| value.number().differs(from)))
 }
 
+/// How many values are this number.
+#[must_use]
+pub fn occurrences(values: Values<'_>, number: Number) -> usize {
+    with_values!(values, values => values.iter().filter(|value| !value.number().differs(number)).count())
+}
+
 /// Writes the same value into all cells.
 pub fn repeat<T: Cell>(value: T, cells: &mut [MaybeUninit<T>]) {
     // The first cells one by one, the others as copies of those before them, twice as many each time: a
@@ -80,6 +86,25 @@ pub fn repeat<T: Cell>(value: T, cells: &mut [MaybeUninit<T>]) {
         after[..count].copy_from_slice(&before[..count]);
         written += count;
     }
+}
+
+/// Writes `from`, `from` + 1, and so on.
+pub fn count<T: Cell>(from: i64, cells: &mut [MaybeUninit<T>]) -> Result<(), Misfit> {
+    let Some(last) = cells.len().checked_sub(1) else { return Ok(()) };
+    // Only of both ends it is asked whether they fit: to ask of every number ends vectors of i32.
+    let end = i64::try_from(last).ok().and_then(|last| from.checked_add(last));
+    let (Some(first), Some(_)) = (T::from_int(from), end.and_then(T::from_int)) else {
+        let fits = |index: usize| from.checked_add_unsigned(index as u64).and_then(T::from_int).is_some();
+        let index = (0..last).find(|&index| !fits(index)).unwrap_or(last);
+        let beyond = || Number::Unsigned(from.cast_unsigned() + index as u64);
+        return Err(Misfit { index, value: from.checked_add_unsigned(index as u64).map_or_else(beyond, Number::Int) });
+    };
+    let mut number = from;
+    for cell in cells {
+        cell.write(T::from_int(number).unwrap_or(first));
+        number = number.wrapping_add(1);
+    }
+    Ok(())
 }
 
 /// Cells that are written one by one before copying begins. (With 32, rows of 60 take a fifth longer.)

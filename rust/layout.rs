@@ -52,6 +52,18 @@ pub struct Length {
     pub multiple_of: usize,
     /// If there are any, the width is the least of these that fits. Ascending.
     pub buckets: Vec<usize>,
+    /// Of a flat matrix: every row takes a multiple of so many cells.
+    pub row_multiple_of: usize,
+}
+
+/// What a flat matrix makes of the cells behind its last row, which are there where its width was
+/// rounded up. They are never part of that row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// A segment of its own, for attention kernels: the last one of `cu_seq_lens`.
+    Segment,
+    /// No segment.
+    Outside,
 }
 
 /// What the cells of a column show.
@@ -61,8 +73,20 @@ pub enum Content {
     Tokens,
     /// 1 for each token.
     Ones,
+    /// The index of each token in its row, as far as the row is kept.
+    Position,
+    /// The index of the token's row among the rows of the matrix.
+    Row,
+    /// The index of the token's segment in its row.
+    Segment,
     /// Values parallel to the tokens: for each row the keys of its segments.
     Parallel(Vec<Vec<Key>>),
+    /// Not cells but one number for each row: how many tokens are kept.
+    Length,
+    /// Not cells but where each row begins, and where the last one ends.
+    CuSeqLens,
+    /// Not an array but a number: that of the longest row.
+    MaxLength,
 }
 
 /// What a column does if its parallel keys are in no sample.
@@ -85,8 +109,16 @@ pub struct Column {
     pub content: Content,
     /// What padding cells hold; fits `dtype`.
     pub pad: Number,
+    /// Padding goes on counting from the row's last position instead of holding `pad`.
+    pub continues: bool,
     /// Type of its cells.
     pub dtype: DType,
+    /// The first position, row or segment.
+    pub start: i64,
+    /// So many leading cells of each row are padding.
+    pub skip: usize,
+    /// Cell i shows token i + shift.
+    pub shift: usize,
     /// For each segment of a row, whether it carries the content; elsewhere the column is padding.
     pub on: Option<Vec<bool>>,
     /// If given, cells are 1 where the content is not this, else 0.
@@ -108,6 +140,12 @@ pub struct Matrix {
     pub columns: Vec<Column>,
     /// Where the padding goes.
     pub side: Side,
+    /// Rows lie end to end in one, `[1, T]`, and this is what the rest of it is.
+    pub flat: Option<Tail>,
+    /// So many tokens at the end of each row get no cell.
+    pub drop_last: usize,
+    /// If no sample has the tokens, the matrix is left out.
+    pub optional: bool,
     /// How long rows are.
     pub length: Length,
 }
@@ -138,6 +176,8 @@ pub struct Layout {
     pub scalars: Vec<Scalar>,
     /// Order of rows and numbers.
     pub order: Order,
+    /// Token ids of which it is counted how often they are in each row.
+    pub counted: Vec<i64>,
 }
 
 impl Order {

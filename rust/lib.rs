@@ -13,7 +13,7 @@
 //!    [`source::Source`], a pointer and a length.
 //! 3. **plan** ([`plan`]): layout × lengths → dtypes, shapes and offsets in one block.
 //! 4. **lease** ([`arena`]): one block for all token arrays of the batch.
-//! 5. **fill** ([`fill`], driven by [`collate`]): each row is written once, values, then padding.
+//! 5. **fill** ([`rows`], with the kernels of [`fill`]): each row is written once, values, then padding.
 //! 6. **wrap** (`python::wrap`): NumPy arrays over the block, whose base object is the lease.
 //! 7. **deliver** ([`arena::message`], `python::delivery`): from a `DataLoader` worker a tensor goes as the
 //!    place of its memory, which the training process sees as well.
@@ -30,4 +30,5 @@ pub mod layout;
 pub mod plan;
 #[cfg(feature = "python")]
 mod python;
+pub mod rows;
 pub mod source;

@@ -5,7 +5,7 @@
 
 use crate::cells::{ALIGNMENT, DType};
 use crate::error::{Cause, CollateError};
-use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Scalar, Truncation};
+use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Scalar, Tail, Truncation};
 
 /// How many values each key of each sample has; `None` where the sample lacks the key.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +62,33 @@ pub struct Row {
     pub end: usize,
     /// Tokens before truncation.
     pub tokens: usize,
+    /// Tokens that get a cell.
+    pub content: usize,
+    /// Cells that the row takes, its padding with it.
+    pub cells: usize,
+}
+
+impl Row {
+    /// Tokens that truncation leaves.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.end - self.start
+    }
+
+    /// Whether truncation leaves fewer tokens than there are.
+    #[must_use]
+    pub fn is_truncated(&self) -> bool {
+        self.kept() < self.tokens
+    }
+}
+
+/// What a column is in the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// An array, which lies there.
+    Array(Array),
+    /// A number.
+    Number(usize),
 }
 
 /// A column that the batch has.
@@ -69,8 +96,8 @@ pub struct Row {
 pub struct PlannedColumn {
     /// Index of the column in its matrix.
     pub index: usize,
-    /// Where its array lies.
-    pub array: Array,
+    /// What it is in the batch.
+    pub output: Output,
     /// No sample has its keys: it shows 1 for each token instead.
     pub as_ones: bool,
 }
@@ -82,15 +109,29 @@ pub struct PlannedMatrix {
     pub rows: Vec<Row>,
     /// Its columns, in the layout's order.
     pub columns: Vec<PlannedColumn>,
-    /// Width of every row.
+    /// Width of every row; of a flat matrix, of all rows together.
     pub width: usize,
+    /// Index of the longest row, the first of several.
+    pub longest: usize,
+    /// Whether rows lie end to end in one.
+    pub flat: bool,
+    /// Cells of a flat matrix that belong to no row, if attention kernels are to take them for a segment.
+    pub tail: Option<usize>,
+}
+
+impl PlannedMatrix {
+    /// The length of each segment, as attention kernels count: of each row what it takes of a flat
+    /// matrix (else its tokens), then of the tail.
+    pub fn segments(&self) -> impl Iterator<Item = usize> {
+        self.rows.iter().map(|row| if self.flat { row.cells } else { row.content }).chain(self.tail)
+    }
 }
 
 /// Where everything goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// One for each matrix of the layout.
-    pub matrices: Vec<PlannedMatrix>,
+    /// One for each matrix of the layout; `None` where it is left out.
+    pub matrices: Vec<Option<PlannedMatrix>>,
     /// One for each scalar of the layout; `None` where it is left out.
     pub scalars: Vec<Option<Array>>,
     /// Bytes of the block.
@@ -120,8 +161,9 @@ impl Plan {
         planner.check_limit()?;
         let mut truncated: Vec<usize> = matrices
             .iter()
+            .flatten()
             .flat_map(|matrix| &matrix.rows)
-            .filter(|row| row.end - row.start < row.tokens)
+            .filter(|row| row.is_truncated())
             .map(|row| row.sample)
             .collect();
         truncated.sort_unstable();
@@ -140,32 +182,85 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn matrix(&mut self, matrix: &Matrix) -> Result<PlannedMatrix, CollateError> {
+    fn matrix(&mut self, matrix: &Matrix) -> Result<Option<PlannedMatrix>, CollateError> {
+        if matrix.optional && self.is_absent(matrix)? {
+            return Ok(None);
+        }
         let samples = self.lengths.samples();
         let mut rows = Vec::with_capacity(matrix.rows.len() * samples);
         for (part, sample) in self.layout.order.entries(matrix.rows.len(), samples) {
             rows.push(self.row(matrix, part, sample)?);
         }
-        let longest = rows.iter().copied().reduce(|a, b| if b.end - b.start > a.end - a.start { b } else { a });
-        let Some(longest) = longest else { return Err(CollateError::of_batch(Cause::EmptyBatch)) };
-        let tokens_key = matrix.rows[longest.part].last().copied().unwrap_or_default();
-        let width = self.width(&matrix.length, longest, tokens_key)?;
-        if self.longest.is_none_or(|(widest, ..)| width > widest) {
-            self.longest = Some((width, longest.sample, tokens_key));
+        let Some(longest) = (0..rows.len()).reduce(|a, b| if rows[b].content > rows[a].content { b } else { a }) else {
+            return Err(CollateError::of_batch(Cause::EmptyBatch));
+        };
+        let Row { sample, part, content, .. } = rows[longest];
+        let key = matrix.rows[part].last().copied().unwrap_or_default();
+        let at = |planner: &Self, cause| planner.at(sample, key, cause);
+        let flat = matrix.flat.is_some();
+        let taken = if flat { lay_end_to_end(&mut rows, matrix.length.row_multiple_of) } else { Ok(content) };
+        let taken = taken.map_err(|width| at(self, Cause::TooLarge { width }))?;
+        let width = self.width(&matrix.length, taken).map_err(|cause| at(self, cause))?;
+        if !flat {
+            for row in &mut rows {
+                row.cells = width;
+            }
         }
-        let mut columns = Vec::with_capacity(matrix.columns.len());
+        if self.longest.is_none_or(|(widest, ..)| width > widest) {
+            self.longest = Some((width, sample, key));
+        }
+        let tail = (flat && matrix.flat == Some(Tail::Segment) && width > taken).then(|| width - taken);
+        let mut planned = PlannedMatrix { rows, columns: Vec::new(), width, longest, flat, tail };
+        planned.columns.reserve_exact(matrix.columns.len());
         for (index, column) in matrix.columns.iter().enumerate() {
             let as_ones = match self.presence(matrix, column)? {
                 Presence::Present => false,
                 Presence::Absent if column.absent == Absent::Ones => true,
                 Presence::Absent => continue,
             };
-            let array = self
-                .place(column.dtype, rows.len(), Some(width))
-                .map_err(|cause| self.at(longest.sample, tokens_key, cause))?;
-            columns.push(PlannedColumn { index, array, as_ones });
+            let output = self.output(column, &planned).map_err(|cause| at(self, cause))?;
+            planned.columns.push(PlannedColumn { index, output, as_ones });
         }
-        Ok(PlannedMatrix { rows, columns, width })
+        Ok(Some(planned))
+    }
+
+    /// What a column is in the batch, and where it goes.
+    fn output(&mut self, column: &Column, matrix: &PlannedMatrix) -> Result<Output, Cause> {
+        let rows = matrix.rows.len();
+        let (rows, width) = match column.content {
+            Content::MaxLength => return Ok(Output::Number(matrix.segments().max().unwrap_or_default())),
+            Content::CuSeqLens => (matrix.segments().count() + 1, None),
+            Content::Length => (rows, None),
+            _ if matrix.flat => (1, Some(matrix.width)),
+            _ => (rows, Some(matrix.width)),
+        };
+        self.place(column.dtype, rows, width).map(Output::Array)
+    }
+
+    /// Whether no sample has tokens for the matrix, a prompt that others join as well not counted. Then
+    /// none may have what is parallel to them.
+    fn is_absent(&self, matrix: &Matrix) -> Result<bool, CollateError> {
+        let samples = 0..self.lengths.samples();
+        let has = |key: Key| samples.clone().find(|&sample| self.lengths.get(sample, key).is_some());
+        let others = self.layout.matrices.iter().filter(|&other| !std::ptr::eq(other, matrix));
+        let shared = |key: Key| others.clone().any(|other| other.rows.iter().flatten().any(|&theirs| theirs == key));
+        let keys = || matrix.rows.iter().flatten().copied();
+        let all_shared = keys().all(shared);
+        let counts = |key: Key| all_shared || !shared(key);
+        if keys().any(|key| counts(key) && has(key).is_some()) {
+            return Ok(false);
+        }
+        for column in &matrix.columns {
+            let Content::Parallel(parallel) = &column.content else { continue };
+            for (key, tokens) in parallel.iter().flatten().zip(matrix.rows.iter().flatten()) {
+                if counts(*tokens)
+                    && let Some(sample) = has(*key)
+                {
+                    return Err(self.at(sample, *tokens, Cause::Missing));
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Joins the segments of one row, and truncates it.
@@ -173,7 +268,9 @@ impl Planner<'_> {
         let mut tokens = 0_usize;
         let mut last = 0;
         for &key in &matrix.rows[part] {
-            let segment = self.lengths.get(sample, key).ok_or_else(|| self.at(sample, key, Cause::Missing))?;
+            let segment = self.lengths.get(sample, key).ok_or_else(|| {
+                if matrix.optional { self.missing_here(sample, key) } else { self.at(sample, key, Cause::Missing) }
+            })?;
             tokens =
                 tokens.checked_add(segment).ok_or_else(|| self.at(sample, key, Cause::TooLarge { width: segment }))?;
             last = key;
@@ -186,19 +283,18 @@ impl Planner<'_> {
             Truncation::KeepStart | Truncation::Error => (0, kept),
             Truncation::KeepEnd => (tokens - kept, tokens),
         };
-        Ok(Row { sample, part, start, end, tokens })
+        let content = kept.saturating_sub(matrix.drop_last);
+        Ok(Row { sample, part, start, end, tokens, content, cells: content })
     }
 
-    /// The width that the longest row asks for, rounded up.
-    fn width(&self, length: &Length, longest: Row, key: Key) -> Result<usize, CollateError> {
-        let tokens = (longest.end - longest.start).max(length.min_length).max(self.request.min_length);
+    /// The width for so many cells, rounded up.
+    fn width(&self, length: &Length, cells: usize) -> Result<usize, Cause> {
+        let width = cells.max(length.min_length).max(self.request.min_length);
         if let Some(&largest) = length.buckets.last() {
-            let bucket = length.buckets.iter().copied().find(|&bucket| bucket >= tokens);
-            return bucket.ok_or_else(|| self.at(longest.sample, key, Cause::NoBucket { width: tokens, largest }));
+            let bucket = length.buckets.iter().copied().find(|&bucket| bucket >= width);
+            return bucket.ok_or(Cause::NoBucket { width, largest });
         }
-        tokens
-            .checked_next_multiple_of(length.multiple_of)
-            .ok_or_else(|| self.at(longest.sample, key, Cause::TooLarge { width: tokens }))
+        width.checked_next_multiple_of(length.multiple_of).ok_or(Cause::TooLarge { width })
     }
 
     /// Whether the column's own keys are there; their lengths are checked against the tokens'.
@@ -281,6 +377,17 @@ impl Planner<'_> {
     fn at(&self, sample: usize, key: Key, cause: Cause) -> CollateError {
         CollateError::at(sample, &self.layout.keys[key], cause)
     }
+}
+
+/// Gives each row as many cells as it needs, rounded up: how many that are together, or, if they are too
+/// many, how many the first have that are.
+fn lay_end_to_end(rows: &mut [Row], multiple_of: usize) -> Result<usize, usize> {
+    let mut taken = 0_usize;
+    for row in rows {
+        row.cells = row.content.checked_next_multiple_of(multiple_of).ok_or(row.content)?;
+        taken = taken.checked_add(row.cells).ok_or(usize::MAX)?;
+    }
+    Ok(taken)
 }
 
 enum Presence {

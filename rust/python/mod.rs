@@ -11,11 +11,12 @@ use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::arena::Memory;
 use crate::collate::{Batch, Collated, Stop, collate};
-use crate::plan::Request;
+use crate::plan::{Output, Request};
+use crate::rows::Count;
 use crate::source::gather::{Converter, Extra, Gathered};
 use crate::source::keys::Keys;
 use errors::{guarded, to_python};
-use table::{Symbols, Table};
+use table::{Gather, Symbols, Table};
 use wrap::Block;
 
 /// The core of `dpo_collate`. The public interface is `dpo_collate`; this module may change at any time.
@@ -78,12 +79,15 @@ struct Collator {
 /// What the core leaves to the Python layer to finish.
 #[pyclass(frozen, get_all, module = "dpo_collate._core")]
 struct Rest {
-    /// By the name of each medium that some sample has, what there is in row order: (sample, key, value).
+    /// By the name of each medium, or list of values, that some sample has, what there is in row order:
+    /// (sample, key, value).
     media: Py<PyDict>,
     /// By the key of each extra that is wanted, the values of all samples.
     extras: Py<PyDict>,
     /// Samples of which a row was truncated.
     truncated: Vec<usize>,
+    /// For each row and each id that is counted: (matrix, part, sample, id, in the row, in what is kept of it).
+    counts: Vec<(usize, usize, usize, i64, usize, usize)>,
     /// Bytes of the token arrays.
     nbytes: usize,
 }
@@ -92,10 +96,11 @@ struct Rest {
 impl Collator {
     /// Resolves `layout`. `row(value, place, floats)` and `number(value, place)` turn a value that cannot
     /// be read directly into a plain array or number; `wrap(array)` makes a tensor of an array. `memory`
-    /// says where batches lie: "heap", "private" or "delivered".
+    /// says where batches lie: "heap", "private" or "delivered". `counted` are token ids whose number in
+    /// each row is wanted.
     #[new]
     #[expect(clippy::too_many_arguments, reason = "all but the first are keywords")]
-    #[pyo3(signature = (layout, *, pad_token_id, label_pad_token_id, row, number, wrap, max_batch_bytes, memory))]
+    #[pyo3(signature = (layout, *, pad_token_id, label_pad_token_id, row, number, wrap, max_batch_bytes, memory, counted))]
     fn new(
         layout: &Bound<'_, PyAny>,
         pad_token_id: i64,
@@ -105,10 +110,11 @@ impl Collator {
         wrap: Option<Py<PyAny>>,
         max_batch_bytes: Option<usize>,
         memory: Memory,
+        counted: Vec<i64>,
     ) -> PyResult<Self> {
         guarded(|| {
             let py = layout.py();
-            let table = Table::read(layout, Symbols { pad_token_id, label_pad_token_id })?;
+            let table = Table::read(layout, Symbols { pad_token_id, label_pad_token_id }, counted)?;
             let intern = |name: &String| PyString::intern(py, name).unbind();
             Ok(Self {
                 columns: table
@@ -182,7 +188,7 @@ impl Collator {
         gathered: &Gathered<'py>,
         collated: Collated,
     ) -> PyResult<(Bound<'py, PyDict>, Option<Rest>)> {
-        let Collated { plan, lease } = collated;
+        let Collated { plan, lease, counts } = collated;
         let block = Block::new(py, lease)?;
         let batch = PyDict::new(py);
         let put = |name: &Py<PyString>, array| {
@@ -196,8 +202,11 @@ impl Collator {
             }
         };
         for (names, matrix) in self.columns.iter().zip(&plan.matrices) {
-            for column in &matrix.columns {
-                put(&names[column.index], column.array)?;
+            for column in matrix.iter().flat_map(|matrix| &matrix.columns) {
+                match column.output {
+                    Output::Array(array) => put(&names[column.index], array)?,
+                    Output::Number(number) => batch.set_item(&names[column.index], number)?,
+                }
             }
         }
         for (name, array) in self.scalars.iter().zip(&plan.scalars) {
@@ -206,7 +215,7 @@ impl Collator {
             }
         }
         let media = self.media(py, gathered)?;
-        if media.is_empty() && gathered.extras.is_empty() && self.max_bytes.is_none() {
+        if media.is_empty() && gathered.extras.is_empty() && self.max_bytes.is_none() && counts.is_empty() {
             return Ok((batch, None));
         }
         let extras = PyDict::new(py);
@@ -214,23 +223,25 @@ impl Collator {
             extras.set_item(key, PyList::new(py, values)?)?;
         }
         let (media, extras) = (media.unbind(), extras.unbind());
-        Ok((batch, Some(Rest { media, extras, truncated: plan.truncated, nbytes: plan.bytes })))
+        let count = |count: &Count| (count.matrix, count.part, count.sample, count.id, count.tokens, count.kept);
+        let counts = counts.iter().map(count).collect();
+        Ok((batch, Some(Rest { media, extras, truncated: plan.truncated, counts, nbytes: plan.bytes })))
     }
 
     /// The gathered values of every medium that some sample has, in row order.
     fn media<'py>(&self, py: Python<'py>, gathered: &Gathered<'py>) -> PyResult<Bound<'py, PyDict>> {
         let Table { layout, media, .. } = &self.table;
         let found = PyDict::new(py);
-        for medium in media {
+        for Gather { name, keys } in media {
             let mut values = Vec::new();
-            for (part, sample) in layout.order.entries(medium.keys.len(), gathered.samples()) {
-                let key = medium.keys[part];
+            for (part, sample) in layout.order.entries(keys.len(), gathered.samples()) {
+                let key = keys[part];
                 if let Some(value) = gathered.value(sample * layout.keys.len() + key) {
                     values.push((sample, self.table.keys.names[key].bind(py), value));
                 }
             }
             if !values.is_empty() {
-                found.set_item(&medium.name, PyList::new(py, values)?)?;
+                found.set_item(name, PyList::new(py, values)?)?;
             }
         }
         Ok(found)

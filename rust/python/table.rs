@@ -10,7 +10,7 @@ use pyo3::types::PyString;
 
 use crate::cells::DType;
 use crate::error::Number;
-use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Order, Scalar, Side, Truncation};
+use crate::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Order, Scalar, Side, Tail, Truncation};
 use crate::source::keys::{Keys, Role, Unknown};
 
 /// The values of the two symbols that a table may use.
@@ -20,8 +20,9 @@ pub(super) struct Symbols {
     pub(super) label_pad_token_id: i64,
 }
 
-/// A medium: what is gathered for it, row by row, is combined by the Python layer.
-pub(super) struct Medium {
+/// A medium, or a list of the samples' values: what is gathered for it, row by row, is combined by the
+/// Python layer.
+pub(super) struct Gather {
     pub(super) name: String,
     pub(super) keys: Vec<Key>,
 }
@@ -30,7 +31,7 @@ pub(super) struct Medium {
 pub(super) struct Table {
     pub(super) layout: Layout,
     pub(super) keys: Keys,
-    pub(super) media: Vec<Medium>,
+    pub(super) media: Vec<Gather>,
 }
 
 #[derive(FromPyObject)]
@@ -55,6 +56,9 @@ struct ColumnTable {
     of: String,
     pad: Option<FillTable>,
     dtype: String,
+    start: i64,
+    skip: usize,
+    shift: usize,
     on: Option<Vec<usize>>,
     differs_from: Option<FillTable>,
     optional: bool,
@@ -68,6 +72,10 @@ struct MatrixTable {
     columns: Vec<ColumnTable>,
     tokens: String,
     side: String,
+    flat: bool,
+    tail: String,
+    drop_last: usize,
+    optional: bool,
     length: LengthTable,
 }
 
@@ -79,7 +87,7 @@ struct MediaTable {
 #[derive(FromPyObject)]
 struct ScalarTable {
     keys: Vec<String>,
-    dtype: String,
+    dtype: Option<String>,
     default: Option<FillTable>,
     optional: bool,
 }
@@ -94,19 +102,26 @@ struct LayoutTable {
     extra: String,
     reserved: Vec<String>,
     ignored: Vec<String>,
+    unbatch: bool,
 }
 
 impl Table {
     /// Resolves a `dpo_collate.layout.Layout`.
-    pub(super) fn read(layout: &Bound<'_, PyAny>, symbols: Symbols) -> PyResult<Self> {
+    pub(super) fn read(layout: &Bound<'_, PyAny>, symbols: Symbols, counted: Vec<i64>) -> PyResult<Self> {
         let table: LayoutTable = layout.extract()?;
         // Keys of the batch, in the order of the table; how a stem goes into them is said there alone.
         let output: Vec<String> = layout.call_method0(intern!(layout.py(), "names"))?.extract()?;
         let mut resolver =
             Resolver { symbols, output: output.clone().into_iter(), names: Vec::new(), roles: Vec::new() };
         let matrices = table.matrices.iter().map(|matrix| resolver.matrix(matrix)).collect::<PyResult<Vec<_>>>()?;
-        let media = table.media.iter().map(|medium| resolver.medium(medium)).collect::<PyResult<Vec<_>>>()?;
-        let scalars = table.scalars.iter().map(|scalar| resolver.scalar(scalar)).collect::<PyResult<Vec<_>>>()?;
+        let mut media = table.media.iter().map(|medium| resolver.gather(&medium.keys)).collect::<PyResult<Vec<_>>>()?;
+        let mut scalars = Vec::new();
+        for scalar in &table.scalars {
+            match &scalar.dtype {
+                Some(dtype) => scalars.push(resolver.scalar(scalar, dtype)?),
+                None => media.push(resolver.gather(&scalar.keys)?),
+            }
+        }
         // A sample may carry what the batch will make anew (InternVL's carry their masks).
         for name in output.iter().chain(&table.ignored) {
             if !resolver.names.contains(name) {
@@ -127,8 +142,15 @@ impl Table {
         let py = layout.py();
         let names = resolver.names.iter().map(|name| PyString::intern(py, name).unbind()).collect();
         Ok(Self {
-            keys: Keys { layout: table.name, names, roles: resolver.roles, unknown, reserved: table.reserved },
-            layout: Layout { keys: resolver.names, matrices, scalars, order },
+            keys: Keys {
+                layout: table.name,
+                names,
+                roles: resolver.roles,
+                unknown,
+                reserved: table.reserved,
+                unbatch: table.unbatch,
+            },
+            layout: Layout { keys: resolver.names, matrices, scalars, order, counted },
             media,
         })
     }
@@ -165,14 +187,21 @@ impl Resolver {
     fn matrix(&mut self, table: &MatrixTable) -> PyResult<Matrix> {
         let mut shown = table.columns.iter().filter(|column| column.of == "tokens").peekable();
         let floats = shown.peek().is_some() && shown.all(|column| column.dtype.starts_with("float"));
-        let rows = self.rows(table, &table.tokens, Role::Row { required: true, floats })?;
+        let rows = self.rows(table, &table.tokens, Role::Row { required: !table.optional, floats })?;
         let columns = table.columns.iter().map(|column| self.column(table, column)).collect::<PyResult<_>>()?;
         let side = match table.side.as_str() {
             "left" => Side::Left,
             "right" => Side::Right,
             other => return Err(unknown_word("side", other)),
         };
-        Ok(Matrix { rows, columns, side, length: length(&table.length)? })
+        let flat = match (table.flat, table.tail.as_str()) {
+            (false, _) => None,
+            (true, "segment") => Some(Tail::Segment),
+            (true, "outside") => Some(Tail::Outside),
+            (true, other) => return Err(unknown_word("tail", other)),
+        };
+        let (drop_last, optional) = (table.drop_last, table.optional);
+        Ok(Matrix { rows, columns, side, flat, drop_last, optional, length: length(&table.length)? })
     }
 
     /// For each row of the matrix, the keys that a template names for its segments.
@@ -192,6 +221,12 @@ impl Resolver {
         let content = match table.of.as_str() {
             "tokens" => Content::Tokens,
             "ones" => Content::Ones,
+            "position" => Content::Position,
+            "row" => Content::Row,
+            "segment" => Content::Segment,
+            "length" => Content::Length,
+            "cu_seq_lens" => Content::CuSeqLens,
+            "max_length" => Content::MaxLength,
             template if template.contains("{}") => {
                 let floats = dtype.is_float() || table.differs_from.is_some();
                 let role = Role::Row { required: absent == Absent::Error, floats };
@@ -200,7 +235,9 @@ impl Resolver {
             other => return Err(unknown_word("of", other)),
         };
         let name = self.next_name()?;
+        let continues = matches!(&table.pad, Some(FillTable::Symbol(symbol)) if symbol == "continue");
         let pad = match &table.pad {
+            _ if continues => Number::Int(0),
             Some(fill) => self.number(fill)?,
             // Ids are padded with the pad id, whatever is made of them with 0.
             None if table.of == "tokens" && table.differs_from.is_none() => Number::Int(self.symbols.pad_token_id),
@@ -220,6 +257,10 @@ impl Resolver {
             pad,
             dtype,
             scored: labels(&table.pad) || labels(&table.differs_from) || table.on.is_some(),
+            continues,
+            start: table.start,
+            skip: table.skip,
+            shift: table.shift,
             on,
             differs_from: table.differs_from.as_ref().map(|number| self.number(number)).transpose()?,
             absent,
@@ -228,13 +269,13 @@ impl Resolver {
         })
     }
 
-    fn medium(&mut self, table: &MediaTable) -> PyResult<Medium> {
-        let keys = table.keys.iter().map(|key| self.key(key, Role::Media)).collect::<PyResult<_>>()?;
-        Ok(Medium { name: self.next_name()?, keys })
+    fn gather(&mut self, keys: &[String]) -> PyResult<Gather> {
+        let keys = keys.iter().map(|key| self.key(key, Role::Media)).collect::<PyResult<_>>()?;
+        Ok(Gather { name: self.next_name()?, keys })
     }
 
-    fn scalar(&mut self, table: &ScalarTable) -> PyResult<Scalar> {
-        let (name, dtype) = (self.next_name()?, dtype(&table.dtype)?);
+    fn scalar(&mut self, table: &ScalarTable, dtype: &str) -> PyResult<Scalar> {
+        let (name, dtype) = (self.next_name()?, self::dtype(dtype)?);
         let default = table.default.as_ref().map(|number| self.number(number)).transpose()?;
         if let Some(default) = default.filter(|&default| !dtype.fits(default)) {
             let dtype = dtype.name();
@@ -271,13 +312,15 @@ fn length(table: &LengthTable) -> PyResult<Length> {
         "error" => Truncation::Error,
         other => return Err(unknown_word("truncation_mode", other)),
     };
-    // A row is as long as its matrix is wide: both multiples hold where their least common one does.
+    // A padded row is as long as its matrix is wide, a flat matrix as wide as its rows are long: both
+    // multiples hold where their least common one does.
     let multiple_of = lcm(table.multiple_of.max(1), table.row_multiple_of.max(1));
     let multiple_of =
         multiple_of.ok_or_else(|| PyValueError::new_err("multiple_of and row_multiple_of are too large"))?;
     let mut buckets = table.buckets.clone();
     buckets.sort_unstable();
-    Ok(Length { max_length: table.max_length, truncation, min_length: table.min_length, multiple_of, buckets })
+    let LengthTable { max_length, min_length, row_multiple_of, .. } = *table;
+    Ok(Length { max_length, truncation, min_length, multiple_of, buckets, row_multiple_of: row_multiple_of.max(1) })
 }
 
 fn lcm(a: usize, b: usize) -> Option<usize> {

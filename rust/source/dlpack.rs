@@ -117,12 +117,12 @@ impl Exchange {
         object.get_type_ptr() == self.tensor_type.as_ptr().cast()
     }
 
-    /// The tensor's values, if they can be read as they lie.
+    /// The tensor's values, if they can be read as they lie. With `unbatch`, a first dimension of one is none.
     ///
     /// # Safety
     /// The object is exactly a `torch.Tensor`, and for `'a` no Python code runs and no other thread
     /// changes the tensor.
-    pub(super) unsafe fn view<'a>(&self, object: &'a Bound<'_, PyAny>) -> Option<Source<'a>> {
+    pub(super) unsafe fn view<'a>(&self, object: &'a Bound<'_, PyAny>, unbatch: bool) -> Option<Source<'a>> {
         let mut tensor = Tensor {
             data: std::ptr::null_mut(),
             device_type: 0,
@@ -149,12 +149,20 @@ impl Exchange {
             (BOOL, 8) => Element::Bool,
             _ => return None,
         };
-        let readable = matches!(tensor.device_type, CPU | CUDA_HOST) && tensor.lanes == 1 && tensor.ndim == 1;
-        if !readable || tensor.shape.is_null() || tensor.strides.is_null() {
+        let dimensions = if unbatch { 1..=2 } else { 1..=1 };
+        let readable = matches!(tensor.device_type, CPU | CUDA_HOST) && tensor.lanes == 1;
+        if !readable || !dimensions.contains(&tensor.ndim) || tensor.shape.is_null() || tensor.strides.is_null() {
             return None;
         }
-        // SAFETY: both have `ndim` = 1 entries, and belong to the tensor.
-        let (len, stride) = unsafe { (usize::try_from(*tensor.shape).ok()?, isize::try_from(*tensor.strides).ok()?) };
+        let last = usize::from(tensor.ndim == 2);
+        // SAFETY: both have `ndim` entries, which is `last` + 1, and belong to the tensor.
+        let (first, len, stride) = unsafe {
+            let (shape, strides) = (tensor.shape.add(last), tensor.strides.add(last));
+            (*tensor.shape, usize::try_from(*shape).ok()?, isize::try_from(*strides).ok()?)
+        };
+        if last == 1 && first != 1 {
+            return None;
+        }
         if tensor.data.is_null() && len > 0 {
             return None;
         }

@@ -200,7 +200,7 @@ impl<'py> Gathered<'py> {
                 continue;
             };
             // SAFETY: by contract.
-            let source = unsafe { view(value, self.exchange) };
+            let source = unsafe { view(value, self.exchange, keys.unbatch) };
             if source.is_none() {
                 slow.push(at);
             }
@@ -229,7 +229,7 @@ impl<'py> Gathered<'py> {
             let place = place(at / count, &keys.names[at % count]);
             let plain = row.bind(value.py()).call1((value, place, floats))?;
             // SAFETY: the view is dropped at once.
-            if !plain.is_exact_instance_of::<PyUntypedArray>() || unsafe { view(&plain, None) }.is_none() {
+            if !plain.is_exact_instance_of::<PyUntypedArray>() || unsafe { view(&plain, None, false) }.is_none() {
                 return Err(PyRuntimeError::new_err(
                     "a converted row is not a plain array; this is a bug in dpo_collate",
                 ));
@@ -240,23 +240,23 @@ impl<'py> Gathered<'py> {
     }
 }
 
-/// Looks at one value.
+/// Looks at one value. With `unbatch`, a first dimension of one is none.
 ///
 /// # Safety
 /// For `'a` no Python code runs and the GIL is held.
-unsafe fn view<'a>(value: &'a Bound<'_, PyAny>, exchange: Option<&Exchange>) -> Option<Source<'a>> {
+unsafe fn view<'a>(value: &'a Bound<'_, PyAny>, exchange: Option<&Exchange>, unbatch: bool) -> Option<Source<'a>> {
     // SAFETY: by contract; each branch checks the exact type first.
     unsafe {
         if let Some(exchange) = exchange
             && exchange.is_tensor(value)
         {
-            return exchange.view(value);
+            return exchange.view(value, unbatch);
         }
         if let Some(list) = List::view(value) {
             return Some(Source::List(list));
         }
         if value.get_type().is(value.py().get_type::<PyUntypedArray>()) {
-            return numpy::view(value.cast_unchecked::<PyUntypedArray>());
+            return numpy::view(value.cast_unchecked::<PyUntypedArray>(), unbatch);
         }
     }
     None

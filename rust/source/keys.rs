@@ -63,6 +63,8 @@ pub struct Keys {
     pub unknown: Unknown,
     /// An unknown key that begins with one of these is always an error: it is most likely misspelt.
     pub reserved: Vec<String>,
+    /// Rows may have a first dimension of one.
+    pub unbatch: bool,
 }
 
 impl Keys {

@@ -1,6 +1,6 @@
 //! Lists and tuples of Python ints, read without running any Python code.
 //!
-//! Only exact ints are read here (a subclass has its own `__index__`). Token ids have one digit of
+//! Only exact ints and bools are read here (another subclass has its own `__index__`). Token ids have one digit of
 //! CPython's representation, base 2³⁰; those are read directly from the object, which takes 0.7–0.9
 //! ns an int where a call of `PyLong_AsLongLong` takes 2.6–3.1. The representation differs between
 //! versions and builds, so the reader is tried on known numbers when the module is imported, and
@@ -142,7 +142,7 @@ unsafe fn int(item: *mut ffi::PyObject, direct: bool) -> Option<i64> {
     // `direct`, `check_layout` has found that ints of this interpreter look like `Int`.
     unsafe {
         if item.is_null() || ffi::PyLong_CheckExact(item) == 0 {
-            return None;
+            return boolean(item);
         }
         if direct && let Some(value) = (*item.cast::<Int>()).one_digit() {
             return Some(value);
@@ -150,6 +150,18 @@ unsafe fn int(item: *mut ffi::PyObject, direct: bool) -> Option<i64> {
     }
     // SAFETY: `item` is an exact int, for which no Python code runs and no exception is set.
     unsafe { long(item) }
+}
+
+/// The value of True or False. (Masks are lists of them; by the slow way all lists of a batch would go,
+/// fifty times slower.)
+#[cold]
+fn boolean(item: *mut ffi::PyObject) -> Option<i64> {
+    // SAFETY: both live as long as the interpreter, and only their addresses are looked at.
+    let (yes, no) = unsafe { (ffi::Py_True(), ffi::Py_False()) };
+    if item == yes {
+        return Some(1);
+    }
+    (item == no).then_some(0)
 }
 
 /// # Safety

@@ -11,12 +11,16 @@ use crate::cells::Element;
 /// Where the numbers of registered dtypes begin, in NumPy's C interface. (Those of the newer kind have −1.)
 const NPY_USERDEF: i32 = 256;
 
-/// The array's values, if they can be read as they lie.
+/// The array's values, if they can be read as they lie. With `unbatch`, a first dimension of one is none.
 ///
 /// # Safety
 /// For `'a` no Python code runs and no other thread changes the array.
-pub(super) unsafe fn view<'a>(array: &'a Bound<'_, PyUntypedArray>) -> Option<Source<'a>> {
-    let (&[len], &[stride]) = (array.shape(), array.strides()) else { return None };
+pub(super) unsafe fn view<'a>(array: &'a Bound<'_, PyUntypedArray>, unbatch: bool) -> Option<Source<'a>> {
+    let (len, stride) = match (array.shape(), array.strides()) {
+        (&[len], &[stride]) => (len, stride),
+        (&[1, len], &[_, stride]) if unbatch => (len, stride),
+        _ => return None,
+    };
     let dtype = array.dtype();
     // A dtype that somebody registered may call itself an integer, and be more than its bytes.
     if !(0..NPY_USERDEF).contains(&dtype.num()) {

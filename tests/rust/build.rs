@@ -5,13 +5,20 @@ use _core::cells::{DType, Values};
 use _core::collate::{Batch, Collated, Stop, collate};
 use _core::error::{CollateError, Number};
 use _core::layout::{Absent, Column, Content, Key, Layout, Length, Matrix, Order, Scalar, Side, Truncation};
-use _core::plan::{Lengths, Plan, Request};
+use _core::plan::{Array, Lengths, Output, Plan, PlannedColumn, PlannedMatrix, Request};
 use _core::source::Source;
 
 use crate::naive::Sample;
 
 pub(crate) fn length() -> Length {
-    Length { max_length: None, truncation: Truncation::KeepStart, min_length: 0, multiple_of: 1, buckets: Vec::new() }
+    Length {
+        max_length: None,
+        truncation: Truncation::KeepStart,
+        min_length: 0,
+        multiple_of: 1,
+        buckets: Vec::new(),
+        row_multiple_of: 1,
+    }
 }
 
 pub(crate) fn at_most(max_length: usize, truncation: Truncation) -> Length {
@@ -23,7 +30,11 @@ pub(crate) fn column(content: Content) -> Column {
         name: "column".to_owned(),
         content,
         pad: Number::Int(0),
+        continues: false,
         dtype: DType::Int64,
+        start: 0,
+        skip: 0,
+        shift: 0,
         on: None,
         differs_from: None,
         absent: Absent::Error,
@@ -37,7 +48,15 @@ pub(crate) fn parallel(rows: &[&[Key]]) -> Content {
 }
 
 pub(crate) fn matrix(rows: &[&[Key]], columns: Vec<Column>) -> Matrix {
-    Matrix { rows: rows.iter().map(|row| row.to_vec()).collect(), columns, side: Side::Right, length: length() }
+    Matrix {
+        rows: rows.iter().map(|row| row.to_vec()).collect(),
+        columns,
+        side: Side::Right,
+        flat: None,
+        drop_last: 0,
+        optional: false,
+        length: length(),
+    }
 }
 
 pub(crate) fn scalar(keys: &[Key]) -> Scalar {
@@ -45,12 +64,36 @@ pub(crate) fn scalar(keys: &[Key]) -> Scalar {
 }
 
 pub(crate) fn layout(keys: &[&str], matrices: Vec<Matrix>, scalars: Vec<Scalar>) -> Layout {
-    Layout { keys: keys.iter().map(|&key| key.to_owned()).collect(), matrices, scalars, order: Order::Grouped }
+    Layout {
+        keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        matrices,
+        scalars,
+        order: Order::Grouped,
+        counted: Vec::new(),
+    }
 }
 
 /// Plans a batch of `lengths[sample][key]`.
 pub(crate) fn plan(layout: &Layout, lengths: &[&[Option<usize>]], request: Request) -> Result<Plan, CollateError> {
     Plan::new(layout, Lengths::new(&lengths.concat(), layout.keys.len()), request)
+}
+
+/// A matrix of the plan; it must not be left out.
+pub(crate) fn planned(plan: &Plan, matrix: usize) -> &PlannedMatrix {
+    plan.matrices[matrix].as_ref().unwrap()
+}
+
+/// Where a column lies; it must be no number.
+pub(crate) fn array(column: &PlannedColumn) -> Array {
+    match column.output {
+        Output::Array(array) => array,
+        Output::Number(number) => panic!("{number} is no array"),
+    }
+}
+
+/// Where the first column of the first matrix lies.
+pub(crate) fn first_array(plan: &Plan) -> Array {
+    array(&planned(plan, 0).columns[0])
 }
 
 /// Collates a batch of `sources[sample][key]`, without numbers.

@@ -5,13 +5,16 @@ use _core::cells::{DType, Element};
 use _core::collate::{Batch, Collated, collate};
 use _core::error::{CollateError, Number};
 use _core::layout::{Column, Content, Length, Matrix, Side, Truncation};
+use _core::plan::Output;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 
-use crate::build::{at_most, collate_sources, column, layout, matrix, parallel, plain};
+use crate::build::{array, at_most, collate_sources, column, first_array, layout, matrix, parallel, plain, planned};
 use crate::cases;
+use crate::count::found_counts;
 use crate::memory::{Form, Stored, ints, rows};
 use crate::naive::{self, Plain, Sample};
+use crate::naive_matrix::{self, Answer, Wrong};
 use crate::random::{Case, any_case};
 
 fn collate_case(case: &Case) -> Result<Collated, CollateError> {
@@ -21,8 +24,8 @@ fn collate_case(case: &Case) -> Result<Collated, CollateError> {
 }
 
 /// The cells as a column of that type holds them.
-fn in_dtype(cells: &[Vec<i64>], dtype: DType) -> Vec<Vec<Plain>> {
-    let cell = |&value: &i64| naive::cell(value.into(), dtype).unwrap();
+fn in_dtype(cells: &[Vec<i128>], dtype: DType) -> Vec<Vec<Plain>> {
+    let cell = |&value: &i128| naive::cell(value.into(), dtype).unwrap();
     cells.iter().map(|row| row.iter().map(cell).collect()).collect()
 }
 
@@ -32,22 +35,34 @@ proptest! {
     #[test]
     fn collate_matches_naive(case in any_case()) {
         let Case { layout, samples, request, .. } = &case;
-        let naive = |matrix| naive::matrix(layout.order, matrix, samples, request.min_length);
-        let expected: Option<Vec<_>> = layout.matrices.iter().map(naive).collect();
+        let naive = |matrix| naive_matrix::matrix(layout, matrix, samples, request.min_length);
+        let expected: Result<Vec<_>, _> = (0..layout.matrices.len()).map(naive).collect();
         let (collated, expected) = match (collate_case(&case), expected) {
-            (Ok(collated), Some(expected)) => (collated, expected),
-            (Err(_), None) => return Ok(()),
-            (Ok(_), None) => panic!("no error"),
-            (Err(error), Some(_)) => panic!("{error}"),
+            (Ok(collated), Ok(expected)) => (collated, expected),
+            (Err(_), Err(Wrong)) => return Ok(()),
+            (Ok(_), Err(Wrong)) => panic!("no error"),
+            (Err(error), Ok(_)) => panic!("{error}"),
         };
-        for ((matrix, planned), columns) in layout.matrices.iter().zip(&collated.plan.matrices).zip(expected) {
+        prop_assert_eq!(collated.plan.matrices.len(), expected.len());
+        let mut counts = Vec::new();
+        for (matrix, (planned, expected)) in collated.plan.matrices.iter().zip(expected).enumerate() {
+            prop_assert_eq!(planned.is_some(), expected.is_some());
+            let (Some(planned), Some(columns)) = (planned, expected) else { continue };
             prop_assert_eq!(planned.columns.len(), columns.len());
-            for (planned, (index, cells)) in planned.columns.iter().zip(columns) {
+            for (planned, (index, answer)) in planned.columns.iter().zip(columns) {
                 prop_assert_eq!(planned.index, index);
-                let expected = in_dtype(&cells, matrix.columns[index].dtype);
-                prop_assert_eq!(rows(&collated, &planned.array), expected, "{:?}", &matrix.columns[index]);
+                let column = &layout.matrices[matrix].columns[index];
+                match (planned.output, answer) {
+                    (Output::Array(array), Answer::Array(cells)) => {
+                        prop_assert_eq!(rows(&collated, &array), in_dtype(&cells, column.dtype), "{:?}", column);
+                    }
+                    (Output::Number(number), Answer::Number(expected)) => prop_assert_eq!(number, expected),
+                    (found, expected) => panic!("{found:?} is not {expected:?}"),
+                }
             }
+            counts.extend(naive_matrix::counts(layout, matrix, samples));
         }
+        prop_assert_eq!(found_counts(&collated), counts);
     }
 }
 
@@ -85,8 +100,8 @@ fn every_truncation_of_a_joined_row() {
                     _ => [1, 2, 3, 4, 5][5 - kept..].to_vec(),
                 };
                 let expected = [ids.clone(), ids.iter().map(|id| -id).collect(), vec![1; kept]];
-                for (column, expected) in collated.plan.matrices[0].columns.iter().zip(expected) {
-                    assert_eq!(ints(&collated, &column.array), [expected]);
+                for (column, expected) in planned(&collated.plan, 0).columns.iter().zip(expected) {
+                    assert_eq!(ints(&collated, &array(column)), [expected]);
                 }
                 assert_eq!(collated.plan.truncated.is_empty(), max_length >= 5);
             }
@@ -105,5 +120,5 @@ fn long_row_is_written_run_by_run() {
     let layout = layout(&["ids"], vec![matrix], vec![]);
     let collated = collate_sources(&layout, &[Some(stored.strided().into_source())]).unwrap();
     let expected = [vec![-1; 10], ids[100..].to_vec()].concat();
-    assert_eq!(ints(&collated, &collated.plan.matrices[0].columns[0].array), [expected]);
+    assert_eq!(ints(&collated, &first_array(&collated.plan)), [expected]);
 }

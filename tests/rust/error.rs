@@ -127,6 +127,17 @@ fn misfit() {
 }
 
 #[test]
+fn too_far() {
+    for (value, shown) in [(Number::Int(1 << 31), "2147483648"), (Number::Unsigned(1 << 63), "9223372036854775808")] {
+        assert_says(
+            sentence(Cause::TooFar { value, column: "int32" }),
+            Kind::Overflow,
+            &format!("sample 3: to count the tokens of 'chosen_labels' needs {shown}, which does not fit int32"),
+        );
+    }
+}
+
+#[test]
 fn too_long() {
     assert_says(
         sentence(Cause::TooLong { tokens: 600, max_length: 512 }),

@@ -87,6 +87,8 @@ fn differs_matches_naive<S: Sample, T: Cell + Into<Plain>>(values: &[S], from: N
     });
     assert_eq!(found.unwrap(), values.iter().map(one).collect::<Vec<_>>(), "{:?} from {from}", S::ELEMENT);
     assert_eq!(fill::any_differs(S::values(values), from), values.iter().any(differs));
+    let same = values.iter().filter(|value| !differs(value)).count();
+    assert_eq!(fill::occurrences(S::values(values), from), same, "{from} in {:?}", S::ELEMENT);
 }
 
 fn repeated<T: Cell + Into<Plain>>(value: T, len: usize) -> Vec<Plain> {
@@ -95,6 +97,19 @@ fn repeated<T: Cell + Into<Plain>>(value: T, len: usize) -> Vec<Plain> {
         Ok(())
     });
     written.unwrap()
+}
+
+/// So many cells, counted from a number on.
+fn counted<T: Cell + Into<Plain>>(from: i64, len: usize) -> Result<Vec<Plain>, Misfit> {
+    written::<T, Misfit>(len, |cells| fill::count(from, cells))
+}
+
+fn count_matches_naive<T: Cell + Into<Plain>>(from: i64, len: usize) {
+    let number = |index: usize| i128::from(from) + index as i128;
+    let cell = |index| naive::cell(number(index).into(), T::DTYPE).ok_or((index, number(index).into()));
+    let expected: Result<Vec<Plain>, _> = (0..len).map(cell).collect();
+    let found = counted::<T>(from, len).map_err(|misfit| (misfit.index, Plain::from(misfit.value)));
+    assert_eq!(found, expected, "{len} {:?} from {from}", T::DTYPE);
 }
 
 fn any_from() -> impl Strategy<Value = Number> {
@@ -166,6 +181,71 @@ proptest! {
         prop_assert_eq!(repeated(single, len), vec![single.into(); len]);
         prop_assert_eq!(repeated(double, len), vec![double.into(); len]);
     }
+}
+
+proptest! {
+    #![proptest_config(cases())]
+
+    #[test]
+    fn count_matches_naive_for_every_dtype(
+        from in prop_oneof![
+            2 => -2_i64..3,
+            1 => any::<i64>(),
+            4 => (
+                proptest::sample::select(vec![i32::MIN.into(), i32::MAX.into(), i64::MIN + 50, i64::MAX - 50]),
+                -50_i64..=50,
+            ).prop_map(|(edge, more)| edge + more),
+        ],
+        len in 0_usize..100,
+    ) {
+        count_matches_naive::<i64>(from, len);
+        count_matches_naive::<i32>(from, len);
+        count_matches_naive::<Bool>(from, len);
+        count_matches_naive::<f32>(from, len);
+        count_matches_naive::<f64>(from, len);
+    }
+}
+
+#[test]
+fn counting_ends_where_the_type_does() {
+    let ints = |values: &[i64]| Ok(values.iter().map(|&value| value.into()).collect());
+    let misfit = |index, value| Err(Misfit { index, value });
+    assert_eq!(counted::<i64>(i64::MAX - 1, 2), ints(&[i64::MAX - 1, i64::MAX]));
+    assert_eq!(counted::<i64>(i64::MAX, 1), ints(&[i64::MAX]));
+    assert_eq!(counted::<i64>(i64::MAX, 2), misfit(1, Number::Unsigned(1 << 63)));
+    assert_eq!(counted::<i64>(i64::MAX - 1, 9), misfit(2, Number::Unsigned(1 << 63)));
+    assert_eq!(counted::<i64>(i64::MIN, 2), ints(&[i64::MIN, i64::MIN + 1]));
+    let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX));
+    assert_eq!(counted::<i32>(last - 1, 2), ints(&[last - 1, last]));
+    assert_eq!(counted::<i32>(last - 1, 3), misfit(2, Number::Int(last + 1)));
+    assert_eq!(counted::<i32>(last + 1, 1), misfit(0, Number::Int(last + 1)));
+    assert_eq!(counted::<i32>(first, 2), ints(&[first, first + 1]));
+    assert_eq!(counted::<i32>(first - 1, 9), misfit(0, Number::Int(first - 1)));
+    assert_eq!(counted::<i32>(i64::MAX, 9), misfit(0, Number::Int(i64::MAX)));
+    assert_eq!(counted::<Bool>(0, 2), ints(&[0, 1]));
+    assert_eq!(counted::<Bool>(1, 2), misfit(1, Number::Int(2)));
+    assert_eq!(counted::<Bool>(-1, 2), misfit(0, Number::Int(-1)));
+    // No cell, no number.
+    assert_eq!(counted::<Bool>(9, 0), ints(&[]));
+    assert_eq!(counted::<i32>(i64::MIN, 0), ints(&[]));
+    let long: Vec<i64> = (-3..1000).collect();
+    assert_eq!(counted::<i32>(-3, 1003), ints(&long));
+}
+
+#[test]
+fn occurrences_are_found_wherever_they_are() {
+    for len in LENGTHS {
+        assert_eq!(fill::occurrences(Values::Int64(&vec![7; len]), Number::Int(7)), len);
+        for index in (0..len).step_by(1 + len / 40).chain([len - 1]) {
+            let mut values = vec![5_i32; len];
+            values[index] = 7;
+            assert_eq!(fill::occurrences(Values::Int32(&values), Number::Int(7)), 1, "{index} of {len}");
+        }
+    }
+    assert_eq!(fill::occurrences(Values::Int64(&[]), Number::Int(0)), 0);
+    assert_eq!(fill::occurrences(Values::Float32(&[7.0, f32::NAN, 7.5]), Number::Int(7)), 1);
+    assert_eq!(fill::occurrences(Values::UInt64(&[u64::MAX, 1]), Number::Int(-1)), 0);
+    assert_eq!(fill::occurrences(Values::Bool(&[Bool(0), Bool(7)]), Number::Int(1)), 1);
 }
 
 /// Every length at which copying what was written begins, doubles, or reaches its most.

@@ -3,19 +3,24 @@
 use _core::cells::DType;
 use _core::error::Number;
 use _core::layout::{Absent, Column, Content, Layout, Length, Matrix, Order, Side, Truncation};
+use _core::plan::{Output, PlannedColumn};
 
 use crate::build::{at_most, collate_samples, column, layout, length, matrix, parallel};
 use crate::memory::ints;
 use crate::naive::Sample;
 
-/// The arrays of a batch, in order.
-fn arrays(layout: &Layout, samples: &[Sample]) -> Vec<Vec<Vec<i64>>> {
+/// The arrays of a batch, in order; a number is one cell.
+pub(crate) fn arrays(layout: &Layout, samples: &[Sample]) -> Vec<Vec<Vec<i64>>> {
     let collated = collate_samples(layout, samples).unwrap();
-    let columns = collated.plan.matrices.iter().flat_map(|matrix| &matrix.columns);
-    columns.map(|column| ints(&collated, &column.array)).collect()
+    let columns = collated.plan.matrices.iter().flatten().flat_map(|matrix| &matrix.columns);
+    let cells = |column: &PlannedColumn| match column.output {
+        Output::Array(array) => ints(&collated, &array),
+        Output::Number(number) => vec![vec![number.try_into().unwrap()]],
+    };
+    columns.map(cells).collect()
 }
 
-fn padded_with(pad: i64, content: Content) -> Column {
+pub(crate) fn padded_with(pad: i64, content: Content) -> Column {
     Column { pad: Number::Int(pad), ..column(content) }
 }
 

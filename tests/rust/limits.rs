@@ -2,11 +2,11 @@
 
 use _core::cells::DType;
 use _core::error::{Cause, CollateError, Number};
-use _core::layout::{Column, Content, Layout, Length, Matrix, Truncation};
+use _core::layout::{Column, Content, Layout, Length, Matrix, Tail, Truncation};
 use _core::plan::{Plan, Request};
 use proptest::prelude::*;
 
-use crate::build::{at_most, collate_sources, column, layout, length, matrix, plan, scalar};
+use crate::build::{at_most, collate_sources, column, first_array, layout, length, matrix, plan, planned, scalar};
 use crate::cases;
 use crate::memory::{ints, repeated};
 
@@ -109,8 +109,8 @@ fn huge_rows_can_be_truncated() {
     for truncation in [Truncation::KeepStart, Truncation::KeepEnd] {
         let layout = joined(at_most(3, truncation), &[DType::Int64]);
         let collated = collate_sources(&layout, &[row(1 << 62), row(1 << 62)]).unwrap();
-        assert_eq!(ints(&collated, &collated.plan.matrices[0].columns[0].array), [[7, 7, 7]]);
-        assert_eq!(collated.plan.matrices[0].rows[0].tokens, 1 << 63);
+        assert_eq!(ints(&collated, &first_array(&collated.plan)), [[7, 7, 7]]);
+        assert_eq!(planned(&collated.plan, 0).rows[0].tokens, 1 << 63);
     }
 }
 
@@ -121,6 +121,122 @@ fn pad_that_does_not_fit_is_an_error() {
     let layout = layout(&["ids"], vec![matrix(&[&[0]], columns)], vec![]);
     let error = collate_sources(&layout, &[Some(repeated(&1, 3))]).unwrap_err();
     assert_eq!(error.cause, Cause::Misfit { value: pad, position: None, column: "bool" });
+}
+
+/// A row of two segments, one column of int32, at the end of what int32 holds.
+fn narrow(column: Column) -> Layout {
+    layout(&["prompt", "chosen"], vec![matrix(&[&[0, 1]], vec![Column { dtype: DType::Int32, ..column }])], vec![])
+}
+
+const LAST: i64 = i32::MAX as i64;
+
+fn too_far(sample: usize, value: i64) -> CollateError {
+    CollateError::at(sample, "chosen", Cause::TooFar { value: Number::Int(value), column: "int32" })
+}
+
+/// The array of two samples, of so many tokens each.
+fn counted(layout: &Layout, tokens: [[usize; 2]; 2]) -> Result<Vec<Vec<i64>>, CollateError> {
+    let sources = tokens.as_flattened().iter().map(|&tokens| Some(repeated(&7, tokens))).collect::<Vec<_>>();
+    let collated = collate_sources(layout, &sources)?;
+    Ok(ints(&collated, &first_array(&collated.plan)))
+}
+
+#[test]
+fn positions_end_where_the_dtype_does() {
+    let position = Column { start: LAST - 2, ..column(Content::Position) };
+    let layout = narrow(position.clone());
+    assert_eq!(counted(&layout, [[2, 1], [0, 1]]), Ok(vec![vec![LAST - 2, LAST - 1, LAST], vec![LAST - 2, 0, 0]]));
+    assert_eq!(counted(&layout, [[2, 0], [2, 2]]), Err(too_far(1, LAST + 1)));
+    assert_eq!(counted(&layout, [[9, 0], [0, 0]]), Err(too_far(0, LAST + 1)));
+    // Padding that goes on may not go further either, nor may the tail.
+    let continues = Column { continues: true, ..position };
+    let mut layout = narrow(continues);
+    assert!(counted(&layout, [[2, 1], [0, 1]]).is_ok());
+    layout.matrices[0].length.min_length = 4;
+    assert_eq!(counted(&layout, [[2, 1], [0, 1]]), Err(too_far(0, LAST + 1)));
+    layout.matrices[0].flat = Some(Tail::Outside);
+    assert!(counted(&layout, [[0, 1], [0, 0]]).is_ok());
+    layout.matrices[0].length.min_length = 5;
+    assert_eq!(counted(&layout, [[0, 1], [0, 0]]), Err(too_far(1, LAST + 1)));
+}
+
+#[test]
+fn rows_and_segments_end_where_the_dtype_does() {
+    let rows = narrow(Column { start: LAST, ..column(Content::Row) });
+    assert_eq!(counted(&rows, [[1, 1], [1, 0]]), Err(too_far(1, LAST + 1)));
+    let segments = Column { start: LAST, ..column(Content::Segment) };
+    assert_eq!(counted(&narrow(segments.clone()), [[1, 0], [1, 1]]), Err(too_far(1, LAST + 1)));
+    // Only what is shown has to fit.
+    assert_eq!(counted(&rows, [[1, 0], [0, 0]]), Ok(vec![vec![LAST], vec![0]]));
+    assert_eq!(counted(&narrow(segments.clone()), [[1, 0], [1, 0]]), Ok(vec![vec![LAST]; 2]));
+    let off = Column { on: Some(vec![true, false]), ..segments };
+    assert_eq!(counted(&narrow(off), [[1, 1], [1, 1]]), Ok(vec![vec![LAST, 0]; 2]));
+    let before = narrow(Column { start: -LAST - 2, ..column(Content::Row) });
+    assert_eq!(counted(&before, [[1, 0], [1, 0]]), Err(too_far(0, -LAST - 2)));
+}
+
+#[test]
+fn numbers_end_where_int64_does() {
+    let layout = |column: Column| {
+        let column = Column { start: i64::MAX, ..column };
+        layout(&["prompt", "chosen"], vec![matrix(&[&[0, 1]], vec![column])], vec![])
+    };
+    let value = Number::Unsigned(1 << 63);
+    let error = |sample| CollateError::at(sample, "chosen", Cause::TooFar { value, column: "int64" });
+    for (content, sample) in [(Content::Position, 0), (Content::Segment, 0), (Content::Row, 1)] {
+        let layout = layout(column(content));
+        assert_eq!(counted(&layout, [[1, 1], [1, 0]]), Err(error(sample)));
+        assert_eq!(counted(&layout, [[1, 0], [0, 0]]), Ok(vec![vec![i64::MAX], vec![0]]));
+    }
+    let continues = layout(Column { continues: true, ..column(Content::Position) });
+    assert_eq!(counted(&continues, [[1, 0], [1, 0]]), Ok(vec![vec![i64::MAX]; 2]));
+    assert_eq!(counted(&continues, [[0, 1], [1, 1]]), Err(error(0)));
+}
+
+#[test]
+fn lengths_end_where_the_dtype_does() {
+    let most = i32::MAX as usize;
+    let lengths = narrow(column(Content::Length));
+    assert_eq!(counted(&lengths, [[most, 0], [0, 1]]), Ok(vec![vec![LAST, 1]]));
+    assert_eq!(counted(&lengths, [[0, 1], [most, 1]]), Err(too_far(1, LAST + 1)));
+    let ends = narrow(column(Content::CuSeqLens));
+    assert_eq!(counted(&ends, [[most - 1, 0], [0, 1]]), Ok(vec![vec![0, LAST - 1, LAST]]));
+    // The sum; the longest row is named.
+    assert_eq!(counted(&ends, [[most - 1, 0], [0, 2]]), Err(too_far(0, LAST + 1)));
+    let wide = layout(&["prompt", "chosen"], vec![matrix(&[&[0, 1]], vec![column(Content::CuSeqLens)])], vec![]);
+    assert_eq!(counted(&wide, [[most, 0], [most, 0]]), Ok(vec![vec![0, LAST, 2 * LAST]]));
+    // Of rows that are equally long, the first.
+    assert_eq!(counted(&ends, [[most, 0], [most, 0]]), Err(too_far(0, 2 * LAST)));
+}
+
+#[test]
+fn lengths_beyond_int64_are_named() {
+    let most = isize::MAX.cast_unsigned();
+    let error = |sample, value| {
+        let value = Number::Unsigned(value);
+        Err(CollateError::at(sample, "chosen", Cause::TooFar { value, column: "int64" }))
+    };
+    let found = |content, tokens| {
+        let rows = matrix(&[&[0, 1]], vec![column(content)]);
+        counted(&layout(&["prompt", "chosen"], vec![rows], vec![]), tokens)
+    };
+    assert_eq!(found(Content::Length, [[most, 0], [0, 0]]), Ok(vec![vec![i64::MAX, 0]]));
+    assert_eq!(found(Content::Length, [[most, 1], [0, 0]]), error(0, 1 << 63));
+    assert_eq!(found(Content::CuSeqLens, [[most, 0], [1, 0]]), error(0, 1 << 63));
+    assert_eq!(found(Content::CuSeqLens, [[most, 0], [most, 0]]), error(0, u64::MAX - 1));
+    // A sum that is beyond any number is said to be the last one.
+    assert_eq!(found(Content::CuSeqLens, [[2, 0], [most, most]]), error(1, u64::MAX));
+}
+
+#[test]
+fn window_may_lie_at_the_end_of_all_numbers() {
+    // Rows that are cut from the end of more tokens than memory has, and shifted beyond what is left.
+    let shifted = |skip, shift| Column { skip, shift, ..column(Content::Tokens) };
+    let columns = vec![shifted(1, 1), shifted(usize::MAX, usize::MAX), shifted(0, usize::MAX)];
+    let length = at_most(3, Truncation::KeepEnd);
+    let layout = layout(&["prompt", "chosen"], vec![Matrix { length, ..matrix(&[&[0, 1]], columns) }], vec![]);
+    let most = isize::MAX.cast_unsigned();
+    assert_eq!(counted(&layout, [[most, most], [most, 0]]), Ok(vec![vec![0, 7, 0]; 2]));
 }
 
 /// Any size, and those at which something overflows.
@@ -172,7 +288,7 @@ proptest! {
     ) {
         buckets.sort_unstable();
         let truncation = if keep_end { Truncation::KeepEnd } else { Truncation::KeepStart };
-        let length = Length { max_length, truncation, min_length, multiple_of, buckets };
+        let length = Length { max_length, truncation, min_length, multiple_of, buckets, row_multiple_of: 1 };
         let request = Request { min_length: least, max_bytes };
         let bytes = naive_bytes(&length, &dtypes, &tokens, request);
         match (plan_of(&joined(length, &dtypes), &tokens, request), bytes) {

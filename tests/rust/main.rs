@@ -1,6 +1,6 @@
 //! The crate through its public API, without Python.
 //!
-//! `naive` says in the plainest words what must come out; tests named `…_matches_naive` compare with
+//! `naive` and `naive_matrix` say in the plainest words what must come out; tests named `…_matches_naive` compare with
 //! it on random input. `build` and `memory` make layouts and arrays for the other files.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // clippy.toml allows them in tests, but not in their helpers
 
@@ -10,8 +10,10 @@ mod block;
 mod build;
 mod cells;
 mod collate;
+mod count;
 mod error;
 mod fill;
+mod flat;
 mod golden;
 mod lease;
 mod limits;
@@ -19,6 +21,7 @@ mod mark;
 mod memory;
 mod messages;
 mod naive;
+mod naive_matrix;
 mod plan;
 mod pool;
 mod presence;
@@ -27,6 +30,7 @@ mod random;
 mod rules;
 mod scalars;
 mod strided;
+mod window;
 
 /// As many cases as `PROPTEST_CASES` says, 256 if it is not set; what failed is printed, not kept in a file.
 fn cases() -> ProptestConfig {

@@ -1,8 +1,9 @@
-//! The oracle: what must come out, in the plainest words, on plain vectors.
+//! The oracle: what must come out, in the plainest words, on plain vectors. Here of numbers and scalars; of
+//! matrices in `naive_matrix`.
 
 use _core::cells::{Bool, DType, Element, Values};
 use _core::error::Number;
-use _core::layout::{Absent, Column, Content, Length, Matrix, Order, Scalar, Side, Truncation};
+use _core::layout::{Order, Scalar};
 
 /// A number, seen without the crate.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,7 @@ macro_rules! plain {
         }
     )*};
 }
-plain!(Int from i8 i16 i32 i64 u8 u16 u32 u64);
+plain!(Int from i8 i16 i32 i64 i128 u8 u16 u32 u64);
 plain!(Float from f32 f64);
 
 impl From<Bool> for Plain {
@@ -125,101 +126,6 @@ pub(crate) fn entries(order: Order, parts: usize, samples: usize) -> Vec<(usize,
     }
 }
 
-/// What is left of a row; nothing if it may not be that long.
-pub(crate) fn cut<T: Clone>(row: &[T], length: &Length) -> Option<Vec<T>> {
-    match (length.max_length, length.truncation) {
-        (Some(limit), Truncation::KeepStart) if row.len() > limit => Some(row[..limit].to_vec()),
-        (Some(limit), Truncation::KeepEnd) if row.len() > limit => Some(row[row.len() - limit..].to_vec()),
-        (Some(limit), Truncation::Error) if row.len() > limit => None,
-        _ => Some(row.to_vec()),
-    }
-}
-
-/// The width for the longest row; none if no bucket holds it.
-pub(crate) fn width(longest: usize, length: &Length, min_length: usize) -> Option<usize> {
-    let least = longest.max(length.min_length).max(min_length);
-    match length.buckets.as_slice() {
-        [] => (least..least + length.multiple_of).find(|width| width % length.multiple_of == 0),
-        buckets => buckets.iter().copied().filter(|bucket| *bucket >= least).min(),
-    }
-}
-
-pub(crate) fn pad(row: Vec<i64>, width: usize, side: Side, pad: i64) -> Vec<i64> {
-    let padding = vec![pad; width - row.len()];
-    match side {
-        Side::Left => [padding, row].concat(),
-        Side::Right => [row, padding].concat(),
-    }
-}
-
-/// The columns of a matrix by index, each row by row; nothing if the batch is wrong.
-pub(crate) fn matrix(
-    order: Order,
-    matrix: &Matrix,
-    samples: &[Sample],
-    min_length: usize,
-) -> Option<Vec<(usize, Vec<Vec<i64>>)>> {
-    let entries = entries(order, matrix.rows.len(), samples.len());
-    let tokens = |&(part, sample): &(usize, usize)| {
-        let keys = matrix.rows[part].iter();
-        keys.flat_map(|&key| samples[sample][key].clone().unwrap()).collect::<Vec<i64>>()
-    };
-    let cut: Option<Vec<Vec<i64>>> = entries.iter().map(tokens).map(|row| cut(&row, &matrix.length)).collect();
-    let width = width(cut?.iter().map(Vec::len).max()?, &matrix.length, min_length)?;
-    let mut columns = Vec::new();
-    for (index, column) in matrix.columns.iter().enumerate() {
-        let has = |keys: &Vec<Vec<usize>>| {
-            samples.iter().all(|sample| keys.concat().iter().all(|&key| sample[key].is_some()))
-        };
-        let as_ones = match &column.content {
-            Content::Parallel(keys) if !has(keys) => match column.absent {
-                Absent::Error => return None,
-                Absent::LeftOut => continue,
-                Absent::Ones => true,
-            },
-            Content::Ones => true,
-            _ => false,
-        };
-        let row = |&(part, sample): &(usize, usize)| {
-            let shown = shown(matrix, column, part, &samples[sample], as_ones);
-            Some(pad(cells(column, &shown, &matrix.length, as_ones)?, width, matrix.side, int(column.pad)))
-        };
-        columns.push((index, entries.iter().map(row).collect::<Option<_>>()?));
-    }
-    Some(columns)
-}
-
-/// What a column shows of one row before it is cut; `None` where the segment does not carry it.
-fn shown(matrix: &Matrix, column: &Column, part: usize, sample: &Sample, as_ones: bool) -> Vec<Option<i64>> {
-    let segment = |(segment, &key): (usize, &usize)| {
-        let values = match &column.content {
-            _ if as_ones => vec![1; sample[key].clone().unwrap().len()],
-            Content::Parallel(keys) => sample[keys[part][segment]].clone().unwrap(),
-            Content::Tokens | Content::Ones => sample[key].clone().unwrap(),
-        };
-        let on = column.on.as_ref().is_none_or(|on| on[segment]);
-        values.into_iter().map(move |value| on.then_some(value))
-    };
-    matrix.rows[part].iter().enumerate().flat_map(segment).collect()
-}
-
-/// The cells of one row without padding; nothing if the row is against a rule of the column.
-fn cells(column: &Column, shown: &[Option<i64>], length: &Length, as_ones: bool) -> Option<Vec<i64>> {
-    let kept = cut(shown, length)?;
-    let nothing = column.differs_from.unwrap_or(column.pad);
-    let any = kept.iter().flatten().any(|value| as_ones || *value != int(nothing));
-    if !any && (column.nonempty || column.scored && kept.len() < shown.len()) {
-        return None;
-    }
-    let cell = |value: &Option<i64>| match (value, column.differs_from) {
-        (None, _) => int(column.pad),
-        (Some(value), None) => *value,
-        (Some(value), Some(from)) => i64::from(*value != int(from)),
-    };
-    let cells: Vec<i64> = kept.iter().map(cell).collect();
-    cells.iter().all(|&value| self::cell(value.into(), column.dtype).is_some()).then_some(cells)
-}
-
 /// The numbers of a scalar, none if it is left out; nothing if the batch is wrong.
 pub(crate) fn scalar(order: Order, scalar: &Scalar, numbers: &[Vec<Option<Number>>]) -> Option<Vec<Plain>> {
     let entries = entries(order, scalar.keys.len(), numbers.len());
@@ -228,11 +134,4 @@ pub(crate) fn scalar(order: Order, scalar: &Scalar, numbers: &[Vec<Option<Number
         return Some(Vec::new());
     }
     given.iter().map(|number| cell(number.or(scalar.default)?.into(), scalar.dtype)).collect()
-}
-
-fn int(number: Number) -> i64 {
-    match number {
-        Number::Int(int) => int,
-        other => panic!("{other} is no integer"),
-    }
 }

@@ -6,9 +6,9 @@ use _core::layout::{Column, Content, Layout, Length, Matrix, Order, Scalar, Trun
 use _core::plan::{Array, Lengths, Plan, Request, Row};
 use proptest::prelude::*;
 
-use crate::build::{at_most, column, layout, length, matrix, plan, scalar};
+use crate::build::{array, at_most, column, layout, length, matrix, plan, planned, scalar};
 use crate::cases;
-use crate::naive;
+use crate::naive_matrix;
 use crate::random::any_length;
 
 /// One matrix of one row of 'ids', and one column.
@@ -20,14 +20,14 @@ fn one_row(length: Length) -> Layout {
 fn width(length: Length, tokens: &[usize], min_length: usize) -> Result<usize, CollateError> {
     let lengths: Vec<Option<usize>> = tokens.iter().copied().map(Some).collect();
     let request = Request { min_length, ..Request::default() };
-    Ok(Plan::new(&one_row(length), Lengths::new(&lengths, 1), request)?.matrices[0].width)
+    Ok(planned(&Plan::new(&one_row(length), Lengths::new(&lengths, 1), request)?, 0).width)
 }
 
 /// The windows of rows of these lengths.
 fn windows(length: Length, tokens: &[usize]) -> Result<Vec<(usize, usize)>, CollateError> {
     let lengths: Vec<Option<usize>> = tokens.iter().copied().map(Some).collect();
     let plan = Plan::new(&one_row(length), Lengths::new(&lengths, 1), Request::default())?;
-    Ok(plan.matrices[0].rows.iter().map(|row| (row.start, row.end)).collect())
+    Ok(planned(&plan, 0).rows.iter().map(|row| (row.start, row.end)).collect())
 }
 
 #[test]
@@ -94,14 +94,15 @@ fn joined_rows_are_named_by_their_last_key() {
 
 #[test]
 fn rows_come_in_the_order_of_the_layout() {
-    let row = |sample, part, tokens| Row { sample, part, start: 0, end: tokens, tokens };
+    // Padded, so that every row takes the width of the longest.
+    let row = |sample, part, tokens| Row { sample, part, start: 0, end: tokens, tokens, content: tokens, cells: 4 };
     let lengths: [&[_]; 2] = [&[Some(1), Some(2)], &[Some(3), Some(4)]];
     let mut layout = layout(&["chosen", "rejected"], vec![matrix(&[&[0], &[1]], vec![])], vec![]);
     let grouped = plan(&layout, &lengths, Request::default()).unwrap();
-    assert_eq!(grouped.matrices[0].rows, [row(0, 0, 1), row(1, 0, 3), row(0, 1, 2), row(1, 1, 4)]);
+    assert_eq!(planned(&grouped, 0).rows, [row(0, 0, 1), row(1, 0, 3), row(0, 1, 2), row(1, 1, 4)]);
     layout.order = Order::Interleaved;
     let interleaved = plan(&layout, &lengths, Request::default()).unwrap();
-    assert_eq!(interleaved.matrices[0].rows, [row(0, 0, 1), row(0, 1, 2), row(1, 0, 3), row(1, 1, 4)]);
+    assert_eq!(planned(&interleaved, 0).rows, [row(0, 0, 1), row(0, 1, 2), row(1, 0, 3), row(1, 1, 4)]);
 }
 
 #[test]
@@ -123,19 +124,20 @@ fn arrays_lie_on_cache_lines() {
     );
     let plan =
         plan(&layout, &[&[Some(3), Some(8), Some(1)], &[Some(9), Some(2), Some(1)]], Request::default()).unwrap();
-    let array = |dtype, width, offset| Array { dtype, rows: 2, width, offset };
-    let arrays: Vec<Array> = plan.matrices.iter().flat_map(|m| m.columns.iter().map(|c| c.array)).collect();
+    let place = |dtype, width, offset| Array { dtype, rows: 2, width, offset };
+    let arrays: Vec<Array> =
+        plan.matrices.iter().flatten().flat_map(|matrix| matrix.columns.iter().map(array)).collect();
     let expected = [
-        array(DType::Bool, Some(9), 0),    // 18 bytes
-        array(DType::Int32, Some(9), 64),  // 72
-        array(DType::Int64, Some(9), 192), // 144
-        array(DType::Bool, Some(8), 384),  // 16
-        array(DType::Int32, Some(8), 448), // 64
-        array(DType::Int64, Some(8), 512), // 128
+        place(DType::Bool, Some(9), 0),    // 18 bytes
+        place(DType::Int32, Some(9), 64),  // 72
+        place(DType::Int64, Some(9), 192), // 144
+        place(DType::Bool, Some(8), 384),  // 16
+        place(DType::Int32, Some(8), 448), // 64
+        place(DType::Int64, Some(8), 512), // 128
     ];
     assert_eq!(arrays, expected);
-    let four = Array { rows: 4, ..array(DType::Float32, None, 704) };
-    assert_eq!(plan.scalars, [Some(array(DType::Float32, None, 640)), Some(four)]);
+    let four = Array { rows: 4, ..place(DType::Float32, None, 704) };
+    assert_eq!(plan.scalars, [Some(place(DType::Float32, None, 640)), Some(four)]);
     assert_eq!(plan.bytes, 704 + 16);
     assert_eq!(ALIGNMENT, 64);
 }
@@ -184,18 +186,20 @@ proptest! {
         tokens in prop::collection::vec(0_usize..50, 1..6),
         min_length in 0_usize..30,
     ) {
-        let rows: Option<Vec<Vec<()>>> = tokens.iter().map(|&tokens| naive::cut(&vec![(); tokens], &length)).collect();
-        let expected = rows.and_then(|rows| naive::width(rows.iter().map(Vec::len).max()?, &length, min_length));
-        prop_assert_eq!(width(length, &tokens, min_length).ok(), expected);
+        let rows: Result<Vec<Vec<()>>, _> =
+            tokens.iter().map(|&tokens| naive_matrix::cut(&vec![(); tokens], &length)).collect();
+        let longest = rows.map(|rows| rows.iter().map(Vec::len).max().unwrap());
+        let expected = longest.and_then(|longest| naive_matrix::width(longest, &length, min_length));
+        prop_assert_eq!(width(length, &tokens, min_length).ok(), expected.ok());
     }
 
     #[test]
     fn windows_match_naive(length in any_length(), tokens in prop::collection::vec(0_usize..50, 1..6)) {
         let length = Length { buckets: vec![], ..length };
-        let cut = |&tokens: &usize| naive::cut(&(0..tokens).collect::<Vec<_>>(), &length);
-        let expected: Option<Vec<Vec<usize>>> = tokens.iter().map(cut).collect();
+        let cut = |&tokens: &usize| naive_matrix::cut(&(0..tokens).collect::<Vec<_>>(), &length);
+        let expected: Result<Vec<Vec<usize>>, _> = tokens.iter().map(cut).collect();
         let windows = windows(length.clone(), &tokens).ok();
-        prop_assert_eq!(windows.map(|w| w.into_iter().map(|(start, end)| (start..end).collect()).collect()), expected);
+        prop_assert_eq!(windows.map(|w| w.into_iter().map(|(start, end)| (start..end).collect()).collect()), expected.ok());
     }
 
     #[test]
@@ -214,7 +218,7 @@ proptest! {
         let lengths: Vec<_> = tokens.iter().flat_map(|&(a, b)| [Some(a), Some(b)]).collect();
         let plan = Plan::new(&layout, Lengths::new(&lengths, 2), Request::default()).unwrap();
         let mut arrays: Vec<Array> = plan.scalars.iter().copied().flatten().collect();
-        arrays.extend(plan.matrices.iter().flat_map(|matrix| matrix.columns.iter().map(|column| column.array)));
+        arrays.extend(plan.matrices.iter().flatten().flat_map(|matrix| matrix.columns.iter().map(array)));
         prop_assert_eq!(arrays.len(), scalars.len() + matrices.iter().map(|(_, dtypes)| dtypes.len()).sum::<usize>());
         let bytes = |array: &Array| array.rows * array.width.unwrap_or(1) * array.dtype.size();
         arrays.sort_unstable_by_key(|array| (array.offset, bytes(array)));

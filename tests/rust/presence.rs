@@ -1,11 +1,11 @@
 //! Which keys have to be there, and what happens where they are not.
 
 use _core::error::{Cause, CollateError, Number};
-use _core::layout::{Absent, Column, Content, Layout, Scalar};
+use _core::layout::{Absent, Column, Content, Layout, Matrix, Scalar};
 use _core::plan::{Plan, Request};
 use proptest::prelude::*;
 
-use crate::build::{column, layout, matrix, parallel, plan, scalar};
+use crate::build::{column, layout, matrix, parallel, plan, planned, scalar};
 use crate::cases;
 
 const KEYS: [&str; 5] = ["chosen_ids", "rejected_ids", "chosen_labels", "rejected_labels", "margin"];
@@ -29,8 +29,8 @@ fn plan_of(layout: &Layout, samples: &[&str]) -> Result<Plan, CollateError> {
 }
 
 /// The columns of the plan, by index, and whether each shows ones instead.
-fn columns(plan: Plan) -> Vec<(usize, bool)> {
-    plan.matrices[0].columns.iter().map(|column| (column.index, column.as_ones)).collect()
+fn columns(plan: &Plan) -> Vec<(usize, bool)> {
+    planned(plan, 0).columns.iter().map(|column| (column.index, column.as_ones)).collect()
 }
 
 fn missing(sample: usize, key: &str) -> CollateError {
@@ -60,7 +60,7 @@ fn tokens_have_to_be_there() {
 fn parallel_keys_of_all_samples() {
     for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
         let plan = plan_of(&labels(absent), &["xxxx-", "xxxx-"]).unwrap();
-        assert_eq!(columns(plan), [(0, false), (1, false), (2, false)]);
+        assert_eq!(columns(&plan), [(0, false), (1, false), (2, false)]);
     }
 }
 
@@ -68,8 +68,8 @@ fn parallel_keys_of_all_samples() {
 fn parallel_keys_of_no_sample() {
     let plan = |absent| plan_of(&labels(absent), &["xx---", "xx---"]);
     assert_eq!(plan(Absent::Error), Err(missing(0, "chosen_labels")));
-    assert_eq!(columns(plan(Absent::LeftOut).unwrap()), [(0, false), (2, false)]);
-    assert_eq!(columns(plan(Absent::Ones).unwrap()), [(0, false), (1, true), (2, false)]);
+    assert_eq!(columns(&plan(Absent::LeftOut).unwrap()), [(0, false), (2, false)]);
+    assert_eq!(columns(&plan(Absent::Ones).unwrap()), [(0, false), (1, true), (2, false)]);
 }
 
 #[test]
@@ -166,6 +166,91 @@ fn missing_here_names_a_sample_that_has_the_key() {
     assert_eq!(found, Err(missing(0, "chosen_labels")));
 }
 
+/// Rows of both sides in a matrix that may be left out, with labels of that rule, beside one that may not.
+fn optional(absent: Absent) -> Layout {
+    let mut layout = labels(absent);
+    layout.matrices[0].optional = true;
+    layout.matrices.push(matrix(&[&[4]], vec![column(Content::Tokens)]));
+    layout
+}
+
+#[test]
+fn optional_matrix_of_no_sample_is_left_out() {
+    for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
+        let plan = plan_of(&optional(absent), &["----x", "----x"]).unwrap();
+        assert_eq!((plan.matrices[0].is_none(), planned(&plan, 1).rows.len()), (true, 2));
+        // It takes no memory: 2 × 5 × 8.
+        assert_eq!(plan.bytes, 80);
+    }
+}
+
+#[test]
+fn optional_matrix_of_all_samples_is_as_any() {
+    for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
+        let plan = plan_of(&optional(absent), &["xxxxx", "xxxxx"]).unwrap();
+        assert_eq!(columns(&plan), [(0, false), (1, false), (2, false)]);
+    }
+    assert_eq!(columns(&plan_of(&optional(Absent::Ones), &["xx--x"]).unwrap()), [(0, false), (1, true), (2, false)]);
+    assert_eq!(plan_of(&optional(Absent::Error), &["xx--x"]), Err(missing(0, "chosen_labels")));
+}
+
+#[test]
+fn optional_matrix_of_some_samples_is_an_error() {
+    let plan = |samples: &[&str]| plan_of(&optional(Absent::Ones), samples);
+    assert_eq!(plan(&["xx--x", "----x"]), Err(missing_here(1, "chosen_ids", 0)));
+    assert_eq!(plan(&["----x", "----x", "xx--x"]), Err(missing_here(0, "chosen_ids", 2)));
+    assert_eq!(plan(&["xx--x", "x---x"]), Err(missing_here(1, "rejected_ids", 0)));
+    // No sample has it, but some have the other side.
+    assert_eq!(plan(&["x---x", "x---x"]), Err(missing(0, "rejected_ids")));
+    assert_eq!(plan(&["----x", "-x--x"]), Err(missing(0, "chosen_ids")));
+}
+
+#[test]
+fn what_is_parallel_to_no_tokens_is_an_error() {
+    for absent in [Absent::Error, Absent::LeftOut, Absent::Ones] {
+        assert_eq!(plan_of(&optional(absent), &["--xxx", "--xxx"]), Err(missing(0, "chosen_ids")));
+        assert_eq!(plan_of(&optional(absent), &["----x", "---xx"]), Err(missing(1, "rejected_ids")));
+    }
+}
+
+/// Two completions of one prompt; the second may be left out.
+fn shared_prompt() -> Layout {
+    let mask = Column { absent: Absent::LeftOut, ..column(parallel(&[&[3, 4]])) };
+    let may = matrix(&[&[0, 2]], vec![column(Content::Tokens), mask]);
+    let must = matrix(&[&[0, 1]], vec![column(Content::Tokens)]);
+    let keys = ["prompt", "chosen", "rejected", "prompt_mask", "rejected_mask"];
+    layout(&keys, vec![must, Matrix { optional: true, ..may }], vec![])
+}
+
+#[test]
+fn prompt_that_another_matrix_joins_asks_for_nothing() {
+    let plan = |samples: &[&str]| plan_of(&shared_prompt(), samples);
+    let is_there = |samples: &[&str]| plan(samples).unwrap().matrices[1].is_some();
+    assert!(is_there(&["xxx--", "xxx--"]));
+    assert!(!is_there(&["xx---", "xx---"]));
+    // What is parallel to the prompt is the prompt's.
+    assert!(!is_there(&["xx-x-", "xx-x-"]));
+    assert_eq!(plan(&["xx--x"]), Err(missing(0, "rejected")));
+    assert_eq!(plan(&["xx---", "xxx--"]), Err(missing_here(0, "rejected", 1)));
+}
+
+#[test]
+fn tokens_that_two_matrices_share_are_those_of_both() {
+    let may = Matrix { optional: true, ..matrix(&[&[0]], vec![column(Content::Tokens)]) };
+    let layout = layout(&KEYS, vec![may.clone(), may], vec![]);
+    assert_eq!(plan_of(&layout, &["-----"]).unwrap().matrices, [None, None]);
+    assert!(plan_of(&layout, &["x----"]).unwrap().matrices.iter().all(Option::is_some));
+    assert_eq!(plan_of(&layout, &["x----", "-----"]), Err(missing_here(1, "chosen_ids", 0)));
+}
+
+#[test]
+fn batch_of_no_matrix_is_empty() {
+    let mut optional = optional(Absent::Error);
+    optional.matrices.pop();
+    let plan = plan_of(&optional, &["-----", "-----"]).unwrap();
+    assert_eq!((plan.matrices, plan.bytes, plan.truncated), (vec![None], 0, vec![]));
+}
+
 proptest! {
     #![proptest_config(cases())]
 
@@ -185,12 +270,12 @@ proptest! {
         let lacks = each.iter().find(|(.., there)| !there);
         let has = each.iter().find(|(.., there)| *there);
         match (lacks, has, absent) {
-            (None, ..) => prop_assert_eq!(columns(found.unwrap()), [(0, false), (1, false), (2, false)]),
+            (None, ..) => prop_assert_eq!(columns(&found.unwrap()), [(0, false), (1, false), (2, false)]),
             (Some((sample, key, _)), _, Absent::Error) => prop_assert_eq!(found, Err(missing(*sample, key))),
             (Some((sample, key, _)), Some(_), _) => prop_assert_eq!(lacking(found), (*sample, (*key).to_owned())),
-            (Some(_), None, Absent::LeftOut) => prop_assert_eq!(columns(found.unwrap()), [(0, false), (2, false)]),
+            (Some(_), None, Absent::LeftOut) => prop_assert_eq!(columns(&found.unwrap()), [(0, false), (2, false)]),
             (Some(_), None, Absent::Ones) => {
-                prop_assert_eq!(columns(found.unwrap()), [(0, false), (1, true), (2, false)]);
+                prop_assert_eq!(columns(&found.unwrap()), [(0, false), (1, true), (2, false)]);
             }
         }
     }

@@ -6,7 +6,7 @@ use _core::error::{Cause, CollateError, Number};
 use _core::layout::{Absent, Column, Content, Layout, Matrix, Truncation};
 use _core::source::Source;
 
-use crate::build::{at_most, collate_samples, collate_sources, column, layout, length, matrix, parallel};
+use crate::build::{at_most, collate_samples, collate_sources, column, first_array, layout, length, matrix, parallel};
 use crate::memory::{Form, Stored, ints, repeated, rows};
 use crate::naive::{Plain, Sample};
 
@@ -26,7 +26,7 @@ fn samples(labels: &[&[i64]]) -> Vec<Sample> {
 }
 
 fn first_column(collated: &Collated) -> Vec<Vec<Plain>> {
-    rows(collated, &collated.plan.matrices[0].columns[0].array)
+    rows(collated, &first_array(&collated.plan))
 }
 
 fn err(result: Result<Collated, CollateError>) -> CollateError {
@@ -46,7 +46,7 @@ fn value_that_does_not_fit_is_named() {
     assert_eq!(error(END, &[&[5, 5, 5, 1 << 31]]), CollateError::at(0, "labels", misfit(3)));
     // What is cut away is not looked at.
     let cut = collate_samples(&labelled(narrow, START), &samples(&[&[5, 6, 1 << 31]])).unwrap();
-    assert_eq!(ints(&cut, &cut.plan.matrices[0].columns[0].array), [[5, 6]]);
+    assert_eq!(ints(&cut, &first_array(&cut.plan)), [[5, 6]]);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn mask_can_be_made_out_of_floats() {
     let (ids, scores) = (Values::Int64(&[1, 2, 3]), Values::Float32(&[-100.0, 0.0, f32::NAN]));
     let mask = Column { pad: Number::Int(0), ..mask };
     let collated = collate_sources(&labelled(mask, None), &[Some(ids.into()), Some(scores.into())]).unwrap();
-    assert_eq!(ints(&collated, &collated.plan.matrices[0].columns[0].array), [[0, 1, 1]]);
+    assert_eq!(ints(&collated, &first_array(&collated.plan)), [[0, 1, 1]]);
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn truncation_may_not_remove_a_whole_completion() {
     };
     let sample = vec![Some(vec![1, 2, 3]), Some(vec![4, 5])];
     let kept = collate_samples(&layout(4), std::slice::from_ref(&sample)).unwrap();
-    assert_eq!(ints(&kept, &kept.plan.matrices[0].columns[0].array), [[0, 0, 0, 1]]);
+    assert_eq!(ints(&kept, &first_array(&kept.plan)), [[0, 0, 0, 1]]);
     let error = CollateError::at(0, "chosen", Cause::NothingToScore { tokens: 5, kept: 3 });
     assert_eq!(err(collate_samples(&layout(3), std::slice::from_ref(&sample))), error);
     // No row is cut here: an empty completion is the sample's business.
