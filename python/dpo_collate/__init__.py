@@ -1,17 +1,19 @@
 """Preference pairs (DPO/MPO) into training batches, for PyTorch.
 
-``PreferenceCollator`` is the ``collate_fn`` of a ``DataLoader``; ``dpo_collate`` is the plain function
-with six fields; ``dpo_collate.layout`` is the language in which batches are described;
+``PreferenceCollator`` is the ``collate_fn`` of a ``DataLoader``; ``dpo_collate`` is the plain function with six
+fields; ``dpo_collate.layout`` is the language in which batches are described, ``dpo_collate.named`` the layouts
+that have a name; ``dpo_collate.padding_free`` has what a loss needs of rows that lie end to end;
 ``dpo_collate.trainers`` has drop-ins for the collators of trainers; ``dpo_collate.delivery`` tells what memory the
 batches of DataLoader workers take.
 """
 
 import warnings
 
-from . import _core, delivery, layout
+from . import _core, delivery, layout, named, padding_free
 from ._core import __version__ as __version__
 from .collator import PreferenceCollator as PreferenceCollator
 from .collator import dpo_collate as dpo_collate
+from .image_tokens import ImageTokens as ImageTokens
 from .layout import Layout as Layout
 
 if _core.DEBUG_BUILD:  # pragma: no cover - tests run against a release build
@@ -21,4 +23,14 @@ if _core.DEBUG_BUILD:  # pragma: no cover - tests run against a release build
         stacklevel=2,
     )
 
-__all__ = ["Layout", "PreferenceCollator", "__version__", "delivery", "dpo_collate", "layout"]
+__all__ = [
+    "ImageTokens",
+    "Layout",
+    "PreferenceCollator",
+    "__version__",
+    "delivery",
+    "dpo_collate",
+    "layout",
+    "named",
+    "padding_free",
+]

@@ -50,6 +50,16 @@ def row(value: Any, place: str, floats: bool) -> npt.NDArray[Any]:  # noqa: FBT0
         return _from_array(value, place, floats=floats)
 
 
+def unbatched_row(value: Any, place: str, floats: bool) -> npt.NDArray[Any]:  # noqa: FBT001 - called by the core
+    """As :func:`row`; a first dimension of one is none."""
+    nested = isinstance(value, list | tuple) and len(value) == 1
+    if nested and (isinstance(value[0], list | tuple) or getattr(value[0], "ndim", 0) == 1):
+        value = value[0]
+    if getattr(value, "ndim", 0) == 2 and value.shape[0] == 1:
+        value = value[0]
+    return row(value, place, floats)
+
+
 def _from_array(value: Any, place: str, *, floats: bool) -> npt.NDArray[Any]:
     array, dtype = _array_of(value, place)
     if array.ndim != 1:
@@ -144,6 +154,23 @@ def listed(samples: Any) -> Any:
     if isinstance(samples, Mapping | str | bytes) or not sequence:
         return samples  # the core refuses it
     return list(samples)
+
+
+def mappings(samples: Any, names: tuple[str, ...]) -> Any:
+    """The samples as dicts where they are tuples (or lists) of the parts that have these names.
+
+    Raises:
+        ValueError: A sample has another number of parts.
+    """
+    if not isinstance(samples, list):
+        return samples  # the core refuses it
+    named = list(samples)
+    for index, sample in enumerate(samples):
+        if isinstance(sample, tuple | list):
+            if len(sample) != len(names):
+                raise ValueError(f"sample {index} has {len(sample)} parts, expected {len(names)}: {', '.join(names)}")
+            named[index] = dict(zip(names, sample, strict=True))
+    return named
 
 
 def is_tensor(value: object) -> bool:

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
-from . import _convert, _extras, _media
-from ._budget import Budget
-from ._checks import check_choice, check_count, check_int64
-from ._core import Collator, Rest
+from . import _convert
+from ._checks import check_choice, check_count, check_int64, check_tuple
+from ._core import Collator
+from ._finish import Finish
+from ._options import resolved, with_masks
 from ._pools import Target, ready
-from .layout import NAMED, PAIR, SEPARATE, Column, Extra, Layout, Matrix, PaddingSide, TruncationMode
+from ._wildcards import expanded, has_wildcards
+from .image_tokens import ImageTokens
+from .layout import Column, Extra, Layout, Matrix, Media, PaddingSide, Scalar, TruncationMode
+from .named import IMAGES, NAMES, PAIR, SEPARATE, Images, Inputs, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 Batch: TypeAlias = dict[str, Any]
 """Keys to tensors (to arrays with ``return_tensors="np"``)."""
+
+
+class _Form(NamedTuple):
+    """What makes batches of samples that have the same keys."""
+
+    core: Collator
+    finish: Finish
+    done_by_core: bool
+    """Nothing is left to do where the core says so."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,9 +50,13 @@ class PreferenceCollator:
     in all samples or in none                       lengths if there are none
     ``pixel_values`` ``[p, 3, H, W]``, if any       the same, ``[P, 3, H, W]``, dtype as it is
     ``image_flags`` ``[p]``, with pixel_values      the same, ``[P]``
+    ``image_grid_thw``, ``image_sizes``, …, if any  the same, concatenated on dimension 0
     ``ref_chosen_logps``, ``ref_rejected_logps``,   the same, float32 ``[B]``
     ``margin``, in all samples or in none
     ==============================================  ==================================================
+
+    The other layouts that have a name are ``"concatenated"``, ``"interleaved"``, ``"prompt_left"`` and
+    ``"padding_free"``; see :mod:`dpo_collate.named`.
 
     Samples are never changed. A bad sample raises, and the message names its index in the batch and
     the key. The collator pickles, and may be used for any number of batches and by any number of
@@ -48,19 +66,34 @@ class PreferenceCollator:
         layout: Name of a layout, or a :class:`dpo_collate.layout.Layout` of your own.
         pad_token_id: Pads token ids. There is no default: a wrong id would go unnoticed.
         label_pad_token_id: Pads labels; what the loss ignores.
+        inputs: What samples have, of a named layout: ``"full"``: ``chosen_input_ids`` (the prompt in it) and
+            ``chosen_labels``; ``"split"``: ``prompt_ids``, ``chosen_ids`` and ``rejected_ids``. See
+            :func:`dpo_collate.named.named`.
+        targets: What the batch says of what is scored, of a named layout: ``"labels"`` or
+            ``"completion_mask"``.
         padding_side: ``"right"`` or ``"left"``.
-        pad_to_multiple_of: Widths are rounded up to a multiple of it.
+        pad_to_multiple_of: Widths are rounded up to a multiple of it; one that fits already stays.
+        buckets: Widths are rounded up to the least of these that is large enough, so that a compiled model
+            meets few of them; a row that fits none is an error. Not together with ``pad_to_multiple_of``.
+        row_multiple_of: Every row is a multiple of it as well: what context parallelism needs.
         max_length: Longer rows are truncated; of a sample with images that is an error, as it could
-            cut image tokens. The width may exceed it by ``pad_to_multiple_of``.
+            cut image tokens, unless there are ``image_tokens``. The width may exceed it by
+            ``pad_to_multiple_of``.
         truncation_mode: ``"keep_start"``, ``"keep_end"`` or ``"error"``.
         attention_mask: ``"auto"``: the samples' own masks, or masks made from lengths. ``"value"``: 1
             where an id is not the pad id (InternVL's way: it masks real tokens that have that id).
             None: no masks.
+        images: How often images are sent, of a named layout: ``"per_pair"``, ``"per_row"``, or
+            ``"per_side"``: each side has its own, ``chosen_pixel_values`` and ``rejected_pixel_values``.
+        image_tokens: An :class:`dpo_collate.ImageTokens`, or several: every row is checked to have as many
+            image tokens as its images ask for, before truncation and after it.
+        media: A table of images in place of the layout's own.
+        scalars: A table of numbers in place of the layout's own.
         extra_keys: What happens to keys that the layout does not name: ``"drop"``, ``"list"``,
             ``"stack"`` or ``"error"``. An unknown key that begins with ``chosen_``, ``rejected_``,
             ``prompt_``, ``ref_``, ``reference_`` or ``pixel_`` is always an error, as it is most likely
-            misspelt; ``dataclasses.replace(SEPARATE, ignored=("prompt_id",))`` is a layout that knows
-            one more key and does not use it.
+            misspelt; ``dataclasses.replace(named("separate"), ignored=("prompt_id",))`` is a layout that
+            knows one more key and does not use it.
         blank_image: Shape of one tile, such as ``(3, 448, 448)``. A batch without any image then gets
             one tile of zeros, float32, with flag 0: for trainers that always run the vision tower
             (ranks without images hang ZeRO-3).
@@ -116,42 +149,55 @@ class PreferenceCollator:
     _: KW_ONLY
     pad_token_id: int
     label_pad_token_id: int = -100
+    inputs: Inputs | None = None
+    targets: Targets | None = None
     padding_side: PaddingSide | None = None
     pad_to_multiple_of: int | None = None
+    buckets: tuple[int, ...] | None = None
+    row_multiple_of: int | None = None
     max_length: int | None = None
     truncation_mode: TruncationMode | None = None
     attention_mask: Literal["auto", "value"] | None = "auto"
-    extra_keys: Extra | None = None
+    images: Images | None = None
     blank_image: tuple[int, ...] | None = None
+    image_tokens: ImageTokens | tuple[ImageTokens, ...] | None = None
+    media: tuple[Media, ...] | None = None
+    scalars: tuple[Scalar, ...] | None = None
+    extra_keys: Extra | None = None
     return_tensors: Literal["pt", "np"] = "pt"
     max_batch_bytes: int | None = None
     delivery: Literal["auto", "torch"] = "auto"
     # Made of the options, and no fields: `dataclasses.asdict` is for the options.
     _table: ClassVar[Layout]
-    _core: ClassVar[Collator]
-    _done_by_core: ClassVar[bool]
     _target: ClassVar[Target]
+    _form: ClassVar[_Form | None]
+    """None: it depends on the keys of the samples."""
+    _forms: ClassVar[dict[tuple[str, ...], _Form]]
 
     def __post_init__(self) -> None:
         self._check_options()
-        table = _resolved(self)
         tensors = self.return_tensors == "pt"
         target = Target(tensors, "heap" if self.delivery == "torch" else "delivered" if tensors else "private")
+        table = resolved(self)
+        made = {"_table": table, "_target": target, "_forms": {}}
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "_form", None if has_wildcards(table) else self._form_of(table))
+
+    def _form_of(self, table: Layout) -> _Form:
         core = Collator(
             table,
             pad_token_id=self.pad_token_id,
             label_pad_token_id=self.label_pad_token_id,
-            row=_convert.row,
+            row=_convert.unbatched_row if table.unbatch else _convert.row,
             number=_convert.number,
-            wrap=_from_numpy() if tensors else None,
+            wrap=_from_numpy() if self._target.tensors else None,
             max_batch_bytes=self.max_batch_bytes,
-            memory=target.memory,
+            memory=self._target.memory,
+            counted=sorted({tokens.id for tokens in self.counted_tokens()}),
         )
-        always = any(medium.blank is not None or not medium.optional for medium in table.media)
-        object.__setattr__(self, "_table", table)
-        object.__setattr__(self, "_core", core)
-        object.__setattr__(self, "_target", target)
-        object.__setattr__(self, "_done_by_core", table.returns is None and not always)
+        finish = Finish(table, self.counted_tokens(), self.max_batch_bytes, self._target)
+        return _Form(core, finish, not finish.has_more())
 
     def __call__(self, samples: Sequence[Mapping[str, Any]], *, min_length: int | None = None) -> Batch:
         """Makes a batch of a list of samples.
@@ -159,55 +205,86 @@ class PreferenceCollator:
         Args:
             samples: At least one sample.
             min_length: Least width of this batch, for example the longest of all ranks.
+
+        Returns:
+            A dict, unless the layout's ``returns`` is a nest of names.
         """
         min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
-        if type(samples) is not list or self._table.returns is not None:
+        form = self._form
+        if type(samples) is not list or form is None or not form.done_by_core:
             samples = _convert.listed(samples)
+        if self._table.sample is not None:
+            samples = _convert.mappings(samples, self._table.sample)
+        if form is None:
+            form = self._form_for(samples)
         if self._target.memory != "heap":
             ready()
-        batch, rest = self._core.collate(samples, min_length)
-        if rest is None and self._done_by_core:
+        batch, rest = form.core.collate(samples, min_length)
+        if rest is None and form.done_by_core:
             return batch
-        return self._finish(batch, rest, samples)
+        return form.finish(batch, rest, samples)  # type: ignore[no-any-return]
 
-    def _finish(self, batch: Batch, rest: Rest | None, samples: Sequence[Mapping[str, Any]]) -> Batch:
-        """Does what the core leaves to do: media, extra keys, the order of keys."""
-        table = self._table
-        budget = Budget(self.max_batch_bytes, rest.nbytes if rest is not None else 0)
-        found = rest.media if rest is not None else {}
-        truncated = rest.truncated if rest is not None else ()
-        images = _media.combine(found, table.media, truncated, budget, self._target)
-        if images:
-            batch |= images
-            batch = {name: batch[name] for name in table.names() if name in batch}
-        if rest is not None and rest.extras:
-            batch |= _extras.collect(rest.extras, table.extra, budget, self._target)
-        if table.returns == "sample":
-            batch = {key: batch[key] for key in (*(key for key in samples[0] if key in batch), *batch)}
-        return batch
+    def _form_for(self, samples: Sequence[Mapping[str, Any]]) -> _Form:
+        """The form for the keys of the first sample, which all samples must have."""
+        first: Any = samples[0] if isinstance(samples, list) and samples else None
+        keys = tuple(first) if isinstance(first, Mapping) else ()
+        if not keys:
+            return self._form_of(_ANY)  # whose core says what is wrong with the samples
+        form = self._forms.get(keys)
+        if form is None:
+            form = self._form_of(expanded(self._table, keys))
+            if len(self._forms) < _FORMS:
+                self._forms[keys] = form
+        return form
+
+    def counted_tokens(self) -> tuple[ImageTokens, ...]:
+        """What ``image_tokens`` says, as a tuple."""
+        tokens = self.image_tokens
+        return tokens if isinstance(tokens, tuple) else () if tokens is None else (tokens,)
 
     def _check_options(self) -> None:
         layout: Any = self.layout
-        if not isinstance(layout, Layout) and not (isinstance(layout, str) and layout in NAMED):
+        if not isinstance(layout, Layout) and not (isinstance(layout, str) and layout in NAMES):
             wrong = ValueError if isinstance(layout, str) else TypeError
-            names = " or ".join(map(repr, NAMED))
+            names = ", ".join(map(repr, NAMES))
             raise wrong(f"layout={layout!r}: expected {names}, or a dpo_collate.layout.Layout")
+        self._check_choices()
+        self._check_numbers()
+        for name, kind in (("media", Media), ("scalars", Scalar)):
+            if getattr(self, name) is not None:
+                check_tuple(name, getattr(self, name), kind)
+        if self.image_tokens is not None and not isinstance(self.image_tokens, ImageTokens):
+            check_tuple("image_tokens", self.image_tokens, ImageTokens)
+
+    def _check_choices(self) -> None:
+        choices: dict[str, tuple[object, ...]] = {
+            "padding_side": (None, *get_args(PaddingSide)),
+            "truncation_mode": (None, *get_args(TruncationMode)),
+            "attention_mask": ("auto", "value", None),
+            "extra_keys": (None, *get_args(Extra)),
+            "return_tensors": ("pt", "np"),
+            "delivery": ("auto", "torch"),
+        }
+        for name, allowed in choices.items():
+            check_choice(name, getattr(self, name), allowed)
+
+    def _check_numbers(self) -> None:
+        """Checks numbers, and makes Python's integers of them."""
         for name in ("pad_token_id", "label_pad_token_id"):
             object.__setattr__(self, name, check_int64(name, getattr(self, name)))
-        check_choice("padding_side", self.padding_side, (None, *get_args(PaddingSide)))
-        check_choice("truncation_mode", self.truncation_mode, (None, *get_args(TruncationMode)))
-        check_choice("attention_mask", self.attention_mask, ("auto", "value", None))
-        check_choice("extra_keys", self.extra_keys, (None, *get_args(Extra)))
-        check_choice("return_tensors", self.return_tensors, ("pt", "np"))
-        check_choice("delivery", self.delivery, ("auto", "torch"))
-        for name in ("pad_to_multiple_of", "max_length", "max_batch_bytes"):
+        for name in ("pad_to_multiple_of", "row_multiple_of", "max_length", "max_batch_bytes"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, check_count(name, getattr(self, name), 1))
-        if self.blank_image is not None:
-            shape: Any = self.blank_image
-            if not isinstance(shape, tuple | list) or not shape:
-                raise TypeError(f"blank_image={shape!r}: expected the shape of a tile, such as (3, 448, 448)")
-            object.__setattr__(self, "blank_image", tuple(check_count("blank_image", size, 1) for size in shape))
+        several = {
+            "buckets": "widths, such as [512, 1024]",
+            "blank_image": "the shape of a tile, such as (3, 448, 448)",
+        }
+        for name, expected in several.items():
+            value = getattr(self, name)
+            if value is not None:
+                if not isinstance(value, tuple | list) or not value:
+                    raise TypeError(f"{name}={value!r}: expected {expected}")
+                object.__setattr__(self, name, tuple(check_count(name, number, 1) for number in value))
 
     def _options(self) -> dict[str, Any]:
         return {option.name: getattr(self, option.name) for option in fields(self) if option.init}
@@ -240,69 +317,15 @@ def _from_numpy() -> Any:
     return from_numpy
 
 
-def _resolved(collator: PreferenceCollator) -> Layout:
-    """The layout with the collator's options written into its table."""
-    layout = NAMED[collator.layout] if isinstance(collator.layout, str) else collator.layout
-    lengths = {
-        "multiple_of": collator.pad_to_multiple_of,
-        "max_length": collator.max_length,
-        "truncation_mode": collator.truncation_mode,
-    }
-    lengths = {name: value for name, value in lengths.items() if value is not None}
-    matrices = []
-    for matrix in layout.matrices:
-        length = replace(matrix.length, **lengths)  # type: ignore[arg-type]
-        matrices.append(replace(matrix, length=length, side=collator.padding_side or matrix.side))
-    layout = replace(layout, matrices=tuple(matrices), extra=collator.extra_keys or layout.extra)
-    if collator.attention_mask != "auto":
-        layout = _with_masks(layout, collator.attention_mask)
-    if collator.blank_image is not None:
-        layout = _with_blank(layout, collator.blank_image)
-    return layout
+_FORMS = 64
+"""Sets of keys whose form is kept. (A data set has a few.)"""
 
-
-def _with_masks(layout: Layout, mask: Literal["value"] | None) -> Layout:
-    """The layout with masks by value, or without any; the samples' own are ignored."""
-    matrices: list[Matrix] = []
-    ignored = list(layout.ignored)
-    found = False
-    for matrix in layout.matrices:
-        columns: list[Column] = []
-        stems = {stem.removesuffix("_") for row in matrix.rows for stem in row}
-        masks = {"attention_mask", "{}attention_mask", *(f"{stem}_attention_mask" for stem in ("{}", *stems))}
-        for column in matrix.columns:
-            if column.name not in masks:
-                columns.append(column)
-                continue
-            found = True
-            if "{}" in column.of:
-                ignored.extend(column.of.replace("{}", stem) for row in matrix.rows for stem in row)
-            if mask == "value":
-                columns.append(replace(column, of="tokens", differs_from="pad_token_id", default=None, optional=False))
-        matrices.append(replace(matrix, columns=tuple(columns)))
-    if mask == "value" and not found:
-        raise ValueError(f"attention_mask={mask!r}: layout {layout.name!r} has no column of that name")
-    return replace(layout, matrices=tuple(matrices), ignored=tuple(ignored))
-
-
-def _with_blank(layout: Layout, shape: tuple[int, ...]) -> Layout:
-    """The layout with one blank tile for batches without an image."""
-    flagged = {medium.flags_of for medium in layout.media}
-    blanks = []
-    for medium in layout.media:
-        if medium.name in flagged:
-            blanks.append(replace(medium, blank=shape))
-        else:
-            blanks.append(replace(medium, blank=()) if medium.flags_of is not None else medium)
-    if not flagged - {None}:
-        raise ValueError(f"blank_image={shape!r}: layout {layout.name!r} has no images with flags")
-    return replace(layout, media=tuple(blanks))
-
+_ANY = Layout("any", (Matrix((("any",),), (Column("any"),)),))
 
 _SIX_FIELDS = replace(
-    _with_masks(SEPARATE, None),
+    with_masks(SEPARATE, None),
     name="six fields",
-    media=tuple(replace(medium, optional=False) for medium in SEPARATE.media),
+    media=tuple(replace(medium, optional=False) for medium in IMAGES),
     scalars=(),
     ignored=(*(f"{side}_attention_mask" for side in PAIR), *(scalar.name for scalar in SEPARATE.scalars)),
 )

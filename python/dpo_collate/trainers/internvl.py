@@ -28,11 +28,15 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_collate._checks import check_count, check_int64
 from dpo_collate._convert import listed
-from dpo_collate.collator import Batch, PreferenceCollator
-from dpo_collate.layout import IMAGES, PAIR, Column, Layout, Length, Matrix
+from dpo_collate.layout import Column, Layout, Length, Matrix
+from dpo_collate.named import IMAGES, PAIR
+
+from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dpo_collate.collator import Batch, PreferenceCollator
 
 _IDS = Column("{}input_ids", pad="pad_token_id")
 _LABELS = Column("{}labels", of="{}labels", pad="label_pad_token_id")
@@ -73,6 +77,8 @@ SFT = Layout(
 )
 """Single responses, for ``concat_pad_data_collator``."""
 
+_dpo, _sft = cached(DPO), cached(SFT)
+
 
 def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: int = 0) -> Batch:
     """Collates preference pairs with images.
@@ -100,8 +106,7 @@ def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: 
         >>> batch["chosen_attention_mask"]  # as the original: the real token 0 is masked
         tensor([[ True, False,  True]])
     """
-    pad_id = check_int64("pad_id", pad_id)
-    return _collator(DPO, pad_id)(features)
+    return _dpo(pad_token_id=check_int64("pad_id", pad_id))(features)
 
 
 def concat_pad_data_collator(
@@ -131,7 +136,7 @@ def concat_pad_data_collator(
     if max_item_length is not None:
         max_item_length = check_count("max_item_length", max_item_length, 0)
     features = listed(features)
-    batch = _collator(_fixed(max_item_length) if max_item_length else SFT, pad_id)(features)
+    batch = (_fixed(max_item_length) if max_item_length else _sft)(pad_token_id=pad_id)(features)
     if any(features[0].get(key) is not None for key in ("label", "label_ids")):
         # The original makes `labels` of these, first of all, and then overwrites them by the labels.
         batch = {"labels": batch["labels"], **batch}
@@ -139,11 +144,6 @@ def concat_pad_data_collator(
 
 
 @lru_cache(maxsize=64)
-def _fixed(width: int) -> Layout:
+def _fixed(width: int) -> Callable[..., PreferenceCollator]:
     length = Length(max_length=width, truncation_mode="error", min_length=width)
-    return replace(SFT, matrices=tuple(replace(matrix, length=length) for matrix in SFT.matrices))
-
-
-@lru_cache(maxsize=64)
-def _collator(layout: Layout, pad_id: int) -> PreferenceCollator:
-    return PreferenceCollator(layout, pad_token_id=pad_id)
+    return cached(replace(SFT, matrices=tuple(replace(matrix, length=length) for matrix in SFT.matrices)))
