@@ -38,6 +38,10 @@ build: .venv/.extension ## Build the extension and install the package into .ven
 demo: build ## Train a small model with DPO on image pairs (the main job; about two minutes)
 	$(BIN)/python examples/train_dpo.py
 
+.PHONY: demo-trl
+demo-trl: build ## Train with TRL's DPOTrainer, with its collator and with ours: the same losses (seconds)
+	$(BIN)/python examples/trl_dpo.py
+
 .PHONY: test
 test: lint docs-check test-rust test-python bench-fast ## Run every check and test
 
@@ -93,20 +97,19 @@ valgrind: ## Run the Rust tests under valgrind (which has to be installed)
 bench: build ## Measure: kernels, collation and delivery against other ways; draw docs/loader.png
 	cargo bench --locked --bench kernels
 	$(BIN)/python benches/collate.py
+	$(BIN)/python benches/trainers.py
 	$(BIN)/python benches/loader.py --plot docs/loader.png
 
 .PHONY: bench-fast
 bench-fast: build ## Run the benches once, so that they never rot
 	cargo bench --quiet --locked --bench kernels -- --test
 	$(BIN)/python benches/collate.py --fast
+	$(BIN)/python benches/trainers.py --fast
 	$(BIN)/python benches/loader.py --fast --plot target/loader.png
 
-.PHONY: bench-peers
-bench-peers: build ## Measure against TRL as well (in an environment of its own)
-	$(PYTHON) -m venv target/peers
-	target/peers/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	target/peers/bin/python -m pip install --quiet --group peers --group bench
-	PYTHONPATH=python target/peers/bin/python benches/collate.py
+.PHONY: peers
+peers: .venv/.tools ## Get the originals of the drop-ins from GitHub into peers/, for tests and benches to compare with
+	$(BIN)/python tests/peers.py
 
 .PHONY: wheel
 wheel: .venv/.tools ## Build a wheel and a source distribution into dist/

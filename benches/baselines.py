@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from cases import LABEL_PAD_TOKEN_ID, PAD_TOKEN_ID, Batch, Case, Kind, Samples
+from cases import LABEL_PAD_TOKEN_ID, PAD_TOKEN_ID, SIDES, Batch, Case, Kind, Samples
 
 # The examples are programs in a folder, not a package.
 sys.path.append(str(Path(__file__).parent.parent / "examples"))
@@ -27,8 +27,6 @@ Call: TypeAlias = Callable[[], Any]
 
 INTERNVL_VARIABLE: Final = "DPO_COLLATE_INTERNVL"
 TRL_SINCE: Final = (0, 29)  # the first version whose collator takes `prompt_ids`
-
-SIDES: Final = ("chosen", "rejected")
 
 
 @dataclass(frozen=True)
@@ -71,15 +69,26 @@ def pad_separate(samples: Samples, tensor: Callable[[Any], torch.Tensor] | None)
         if tensor is not None:
             ids = [tensor(row) for row in ids]
             labels = [tensor(row) for row in labels]
-        ones = [torch.ones_like(row) for row in ids]
-        batch[f"{side}_input_ids"] = pad_sequence(ids, batch_first=True, padding_value=PAD_TOKEN_ID)
-        batch[f"{side}_labels"] = pad_sequence(labels, batch_first=True, padding_value=LABEL_PAD_TOKEN_ID)
-        batch[f"{side}_attention_mask"] = pad_sequence(ones, batch_first=True, padding_value=0)
+        batch |= {f"{side}_{name}": matrix for name, matrix in _padded(ids, labels).items()}
     return batch
 
 
-def pad_stacked(samples: Samples) -> Batch:
-    """The three stacked matrices by `pad_sequence`, from lists."""
+def pad_concatenated(samples: Samples) -> Batch:
+    """The three matrices of both sides by `pad_sequence`, from tensors."""
+    ids, labels = ([sample[f"{side}_{of}"] for side in SIDES for sample in samples] for of in ("input_ids", "labels"))
+    return _padded(ids, labels)
+
+
+def _padded(ids: list[torch.Tensor], labels: list[torch.Tensor]) -> Batch:
+    return {
+        "input_ids": pad_sequence(ids, batch_first=True, padding_value=PAD_TOKEN_ID),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=LABEL_PAD_TOKEN_ID),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True, padding_value=0),
+    }
+
+
+def pad_split(samples: Samples) -> Batch:
+    """The three matrices that TRL takes by `pad_sequence`, from lists."""
     ids, ones, completion = [], [], []
     for side in SIDES:
         for sample in samples:
@@ -112,7 +121,8 @@ def installed() -> tuple[list[Baseline], dict[str, str]]:
         Baseline("pad_sequence", pytorch, "separate", ("tensors",), lambda samples: pad_separate(samples, None)),
         Baseline("pad_sequence", pytorch, "separate", ("arrays",), lambda s: pad_separate(s, torch.from_numpy)),
         Baseline("pad_sequence", pytorch, "separate", ("lists",), lambda s: pad_separate(s, torch.tensor)),
-        Baseline("pad_sequence", pytorch, "stacked", ("lists",), pad_stacked),
+        Baseline("pad_sequence", pytorch, "concatenated", ("tensors",), pad_concatenated),
+        Baseline("pad_sequence", pytorch, "split", ("lists",), pad_split),
     ]
     missing = {}
     for name, find in (("InternVL", _internvl), ("TRL", _trl)):
@@ -124,17 +134,29 @@ def installed() -> tuple[list[Baseline], dict[str, str]]:
     return found, missing
 
 
-def _internvl() -> Baseline | str:
-    """InternVL's own function, from its own file: it is in no package that could be installed."""
+def internvl(function: str) -> Callable[[Samples], Batch]:
+    """A function of InternVL's own, from its own file: it is in no package that could be installed.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+    """
     path = os.environ.get(INTERNVL_VARIABLE)
     if not path:
-        return f"{INTERNVL_VARIABLE} does not name InternVL's pad_data_collator.py"
+        raise FileNotFoundError(f"{INTERNVL_VARIABLE} does not name InternVL's pad_data_collator.py")
     spec = importlib.util.spec_from_file_location("pad_data_collator", path)
     if spec is None or spec.loader is None or not Path(path).is_file():
-        return f"{INTERNVL_VARIABLE}: {path} is no Python file"
+        raise FileNotFoundError(f"{INTERNVL_VARIABLE}: {path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    collate = module.dpo_concat_pad_data_collator
+    found: Callable[[Samples], Batch] = getattr(module, function)
+    return found
+
+
+def _internvl() -> Baseline | str:
+    try:
+        collate = internvl("dpo_concat_pad_data_collator")
+    except FileNotFoundError as error:
+        return str(error)
     return Baseline("InternVL", "its own file", "separate", ("tensors",), collate, writes=True, own_masks=True)
 
 
@@ -146,4 +168,4 @@ def _trl() -> Baseline | str:
         collator = importlib.import_module("trl.trainer.dpo_trainer").DataCollatorForPreference
     except (ImportError, RuntimeError) as error:  # its modules are lazy: what one of them lacks is a RuntimeError
         return str(error)
-    return Baseline("TRL", f"trl {version}", "stacked", ("lists",), collator(pad_token_id=PAD_TOKEN_ID))
+    return Baseline("TRL", f"trl {version}", "split", ("lists",), collator(pad_token_id=PAD_TOKEN_ID))

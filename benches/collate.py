@@ -25,7 +25,7 @@ from rich.table import Table
 
 import dpo_collate
 from baselines import Baseline, copies, installed, memcpy
-from cases import PAD_TOKEN_ID, SIZES, STACKED, Batch, Case, Kind, LayoutName, make_case
+from cases import PAD_TOKEN_ID, SIZES, Batch, Case, Kind, LayoutName, make_case
 from dpo_collate import PreferenceCollator
 from timing import Timing, interleaved
 
@@ -49,7 +49,8 @@ TABLES: Final = (
     Heading("Layout 'separate' with masks, from torch tensors", "separate", "tensors"),
     Heading("Layout 'separate' with masks, from NumPy arrays", "separate", "arrays"),
     Heading("Layout 'separate' with masks, from lists", "separate", "lists"),
-    Heading("Three stacked matrices, as TRL makes them, from lists", "stacked", "lists"),
+    Heading("Layout 'concatenated' with masks, from torch tensors", "concatenated", "tensors"),
+    Heading("Layout 'concatenated' of split samples, as TRL makes it, from lists", "split", "lists"),
 )
 
 
@@ -88,7 +89,10 @@ class Result:
 
 def measure(case: Case, baselines: list[Baseline], seconds: float | None) -> Result:
     """Check one case, time it, and check it again."""
-    collator = PreferenceCollator(STACKED if case.layout == "stacked" else "separate", pad_token_id=PAD_TOKEN_ID)
+    if case.layout == "split":
+        collator = PreferenceCollator("concatenated", inputs="split", pad_token_id=PAD_TOKEN_ID)
+    else:
+        collator = PreferenceCollator(case.layout, pad_token_id=PAD_TOKEN_ID)
     samples = case.samples
     baselines = [baseline for baseline in baselines if baseline.applies(case)]
     calls = {baseline.name: baseline.call(case) for baseline in baselines}
@@ -125,9 +129,14 @@ def check(case: Case, baseline: Baseline, ours: Batch, theirs: Batch) -> None:
             sys.exit(f"{where} and {OURS} differ in {key!r}, at first in cell {differing[0].tolist()}")
 
 
+def print_machine(console: Console, facts: dict[str, str]) -> None:
+    """Say where the numbers come from."""
+    console.print(", ".join(f"{name} {value}" if name != "cpu" else value for name, value in facts.items()))
+
+
 def print_header(console: Console, facts: dict[str, str], baselines: list[Baseline], missing: dict[str, str]) -> None:
     """Say what runs where, and what does not."""
-    console.print(", ".join(f"{name} {value}" if name != "cpu" else value for name, value in facts.items()))
+    print_machine(console, facts)
     ran = {baseline.name: baseline.version for baseline in baselines}
     console.print(
         f"Compared with {', '.join(f'{name} ({version})' for name, version in ran.items())}, {MEMCPY} (numpy)"

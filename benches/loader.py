@@ -43,7 +43,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cases import Size
-from collate import check, machine
+from collate import check, machine, print_machine
 from dpo_collate import delivery
 from loader_ways import EMPTY, LIMIT, LOOK, OURS, LoaderCase, Way, make_cases, make_ways
 
@@ -165,7 +165,7 @@ def look(batch: object) -> None:
 
 def print_header(console: Console, facts: dict[str, str], ways: list[Way]) -> None:
     """Say what runs where."""
-    console.print(", ".join(f"{name} {value}" if name != "cpu" else value for name, value in facts.items()))
+    print_machine(console, facts)
     for way in ways[1:]:
         console.print(f"{way.name}: {way.version}")
     console.print("Milliseconds, medians. In brackets: how many times as long as ours.\n")

@@ -14,8 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 import dpo_collate
-from baselines import SIDES, Baseline, Call, installed, memcpy
-from cases import LABEL_PAD_TOKEN_ID, PAD_TOKEN_ID, Batch, Case, Samples, Size, make_case
+from baselines import Baseline, Call, installed, memcpy
+from cases import LABEL_PAD_TOKEN_ID, PAD_TOKEN_ID, SIDES, Batch, Case, Samples, Size, make_case
 from dpo_collate import PreferenceCollator
 
 Batches: TypeAlias = Iterator[Any]

@@ -88,7 +88,7 @@ pub enum Cause {
         why: Refusal,
         /// Name of the layout.
         layout: String,
-        /// The keys of the layout.
+        /// The keys of the layout that are most like it.
         known: Vec<String>,
     },
     /// A key that the first sample lacks, where all must have the same; as Python shows it.
@@ -245,10 +245,13 @@ impl fmt::Display for CollateError {
             Cause::EmptySample => write!(f, "an empty dict: {REMOVED_COLUMNS}"),
             Cause::Unknown { name, why, layout, known } => {
                 let why = match why {
-                    Refusal::Reserved => "it begins like a key that matters, but is none: rename or remove it",
+                    Refusal::Reserved => {
+                        "it begins like a key that matters, but is none here: rename or remove it, or choose the layout \
+                         or the option that takes it"
+                    }
                     Refusal::Extra => "extra_keys=\"error\" allows none",
                 };
-                write!(f, "unknown key {name}: {why} (the keys of layout '{layout}': ")?;
+                write!(f, "unknown key {name}: {why} (layout '{layout}' takes ")?;
                 for (index, known) in known.iter().enumerate() {
                     let comma = if index == 0 { "" } else { ", " };
                     write!(f, "{comma}'{known}'")?;
@@ -279,7 +282,7 @@ impl fmt::Display for CollateError {
                 write!(f, "'{key}' has {tokens} tokens, more than max_length={max_length}")
             }
             Cause::NoBucket { width, largest } => {
-                write!(f, "'{key}' needs a width of {width}, more than the largest bucket {largest}")
+                write!(f, "'{key}', the longest row, makes a width of {width}, more than the largest bucket {largest}")
             }
             Cause::NothingToScore { tokens, kept } => {
                 write!(f, "truncation from {tokens} to {kept} tokens leaves nothing to score in '{key}'")

@@ -2,80 +2,43 @@
 
 :func:`reference_collate` is the specification of ``PreferenceCollator(layout)(samples)``. It works on
 nested lists of Python numbers, one cell at a time, and says which exception a wrong sample raises
-(not in which words). Of a sample with several faults it may find another one first.
+(not in which words). Of a sample with several faults it may find another one first. What media mean is
+said in :mod:`reference_media`, what numbers and cells are in :mod:`reference_cells`.
 """
 
 from __future__ import annotations
 
-import struct
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from reference_cells import RANGES, Array, Number, cell, numbers, single
+from reference_media import all_media, entries
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from dpo_collate.layout import Column, Fill, Layout, Length, Matrix, Media, Scalar
+    from dpo_collate.layout import Column, Fill, Layout, Length, Matrix, Scalar
 
-Number: TypeAlias = int | float
+__all__ = ["RANGES", "Array", "Number", "reference_collate"]
+
 Sample: TypeAlias = Mapping[Any, Any]
 
-RANGES = {"int64": (-(2**63), 2**63 - 1), "int32": (-(2**31), 2**31 - 1), "bool": (0, 1)}
-"""The integers that fit a cell: least and greatest."""
-
-
-@dataclass(frozen=True)
-class Array:
-    """An array of a batch: nested lists of numbers, and what they do not tell."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    values: Any
-
-    def __eq__(self, other: object) -> bool:
-        """By what is printed: 1, 1.0 and True differ there, and a NaN equals itself."""
-        return isinstance(other, Array) and repr(self) == repr(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    @classmethod
-    def of(cls, value: Any) -> Array:
-        """A tensor or an array, or (nested) lists of numbers, which are what torch makes of them."""
-        if hasattr(value, "dtype"):
-            name = getattr(value.dtype, "name", None) or str(value.dtype).removeprefix("torch.")
-            return cls(name, tuple(value.shape), value.tolist())
-        if isinstance(value, list | tuple) and value and all(hasattr(item, "dtype") for item in value):
-            return cls.stack(value)
-        kinds = {type(number) for number in _leaves(value)}
-        if not isinstance(value, list | tuple) or not kinds <= {bool, int, float}:
-            raise TypeError(f"{value!r} is no array of numbers")
-        dtype = "float32" if float in kinds or not kinds else "int64" if int in kinds else "bool"
-        return cls(dtype, _shape(value), _cells(value, dtype))
-
-    @classmethod
-    def stack(cls, values: Sequence[Any]) -> Array:
-        """Tensors (or arrays) of one shape and dtype, along a new first dimension."""
-        if not all(type(value) is type(values[0]) for value in values):
-            raise TypeError("values of different kinds cannot be stacked")
-        arrays = [cls.of(value) for value in values]
-        if len({array.shape for array in arrays}) > 1:
-            raise ValueError("values of different shapes cannot be stacked")
-        return cls(arrays[0].dtype, (len(arrays), *arrays[0].shape), [array.values for array in arrays])
-
-
-Batch: TypeAlias = dict[Any, Array | list[Any]]
-"""Keys to arrays, in order. Keys that the layout does not name may be lists of the samples' values."""
+Batch: TypeAlias = dict[Any, Any]
+"""Keys to arrays, in order. A longest length is a number; constants are what they are; numbers that stay a list,
+and keys that the layout does not name, may be lists of the samples' values."""
 
 
 def reference_collate(
-    samples: Sequence[Sample],
+    samples: Sequence[Any],
     layout: Layout,
     *,
     pad_token_id: int,
     label_pad_token_id: int = -100,
     min_length: int = 0,
-) -> Batch:
+) -> Any:
     """Makes the batch that a layout describes.
 
     Args:
@@ -93,10 +56,13 @@ def reference_collate(
     """
     if not samples:
         raise ValueError("no sample")
+    if layout.sample is not None:
+        samples = [_named(sample, layout.sample) for sample in samples]
     if not all(isinstance(sample, Mapping) for sample in samples):
         raise TypeError("a sample is no mapping")
     if not all(samples):
         raise KeyError("a sample without keys")
+    layout = _expanded(layout, list(samples[0]))
     ids = {"pad_token_id": pad_token_id, "label_pad_token_id": label_pad_token_id}
     reference = _Reference(samples, layout, ids, min_length)
     unknown = reference.unknown_keys()
@@ -104,14 +70,81 @@ def reference_collate(
     truncated: set[int] = set()
     for matrix in layout.matrices:
         batch |= reference.matrix(matrix, truncated)
-    batch |= reference.all_media(truncated)
+    batch |= all_media(layout, samples, truncated)
     for scalar in layout.scalars:
         batch |= reference.scalar(scalar)
+    batch |= layout.constants
+    if layout.returns is not None and layout.returns != "sample":
+        return _nest(layout.returns, batch)
     for key in unknown:
         batch |= reference.extra(key)
-    if layout.returns == "sample":
-        return {key: batch[key] for key in (*(key for key in samples[0] if key in batch), *batch)}
-    return batch
+    if layout.returns is None:
+        return batch
+    return {key: batch[key] for key in (*(key for key in samples[0] if key in batch), *batch)}
+
+
+def _named(sample: Any, names: tuple[str, ...]) -> Any:
+    """A sample that is a tuple of its parts, by their names."""
+    if not isinstance(sample, tuple | list):
+        return sample
+    if len(sample) != len(names):
+        raise ValueError("a sample of another number of parts")
+    return dict(zip(names, sample, strict=True))
+
+
+def _nest(names: Any, batch: Batch) -> Any:
+    """What the names stand for. What the batch lacks is left out of dicts; a tuple has a place for it."""
+    if isinstance(names, str):
+        return batch[names]
+    if isinstance(names, tuple):
+        return tuple(_nest(part, batch) for part in names)
+    return {key: _nest(part, batch) for key, part in names.items() if not isinstance(part, str) or part in batch}
+
+
+# --- wildcards ------------------------------------------------------------------------------------
+
+
+def _expanded(layout: Layout, keys: list[Any]) -> Layout:
+    """The table for samples of these keys: of a part with a "*" there is one for each key that only it names."""
+    matrices: list[Matrix] = []
+    for matrix in layout.matrices:
+        alike = [other for other in layout.matrices if other.tokens == matrix.tokens]
+        named = {stem for other in alike for stems in other.rows for stem in stems}
+        stems = [_star(matrix.tokens.replace("{}", "*"), key) for key in keys]
+        free = [stem for stem in stems if stem is not None and stem not in named]
+        matrices += [replace(matrix, rows=((stem,),)) for stem in free] if "*" in matrix.rows[0] else [matrix]
+    if not matrices:
+        raise KeyError("no row of tokens")
+    layout = replace(layout, matrices=tuple(matrices))
+    parts: tuple[Any, ...] = (*layout.media, *layout.scalars)
+    others = [part for part in parts if "*" not in part.name]
+    used = {*layout.names(), *layout.ignored, *_row_keys(layout), *(key for part in others for key in part.keys)}
+    expanded: dict[str, Any] = {}
+    for kind in ("media", "scalars"):
+        made: list[Any] = []
+        for part in getattr(layout, kind):
+            found = [key for key in keys if "*" in part.name and key not in used and _star(part.name, key) is not None]
+            made += [replace(part, name=key, keys=(key,)) for key in found] if "*" in part.name else [part]
+            used |= {*found}
+        expanded[kind] = tuple(made)
+    return replace(layout, **expanded)
+
+
+def _star(pattern: str, key: Any) -> str | None:
+    """What the "*" of a pattern stands for in a key."""
+    if not isinstance(key, str):
+        return None
+    found = re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), key, re.DOTALL)
+    return found.group(1) if found and found.groups() else None
+
+
+def _row_keys(layout: Layout) -> set[str]:
+    """The keys of all rows of tokens, and of what is parallel to them."""
+    found = set()
+    for matrix in layout.matrices:
+        for template in (matrix.tokens, *(column.of for column in matrix.columns if "{}" in column.of)):
+            found |= {template.replace("{}", stem) for stems in matrix.rows for stem in stems}
+    return found
 
 
 @dataclass(frozen=True)
@@ -124,10 +157,7 @@ class _Reference:
     min_length: int
 
     def entries(self, parts: int) -> list[tuple[int, int]]:
-        """The order of what comes from several keys of each sample: (which of the keys, which sample)."""
-        if self.layout.order == "grouped":
-            return [(part, sample) for part in range(parts) for sample in range(len(self.samples))]
-        return [(part, sample) for sample in range(len(self.samples)) for part in range(parts)]
+        return entries(self.layout.order, parts, len(self.samples))
 
     def all_have(self, keys: Iterable[str]) -> bool:
         """Whether all samples have the keys, or none. None is as good as absent."""
@@ -143,9 +173,16 @@ class _Reference:
 
     def matrix(self, matrix: Matrix, truncated: set[int]) -> Batch:
         """The columns of a matrix. Notes the samples of which it truncates a row."""
-        rows = [_Row(matrix, part, self.samples[at], at) for part, at in self.entries(len(matrix.rows))]
-        truncated |= {row.at for row in rows if row.kept < row.tokens}
-        width = _width(max(row.kept for row in rows), matrix.length, self.min_length)
+        keys = [matrix.tokens.replace("{}", stem) for stems in matrix.rows for stem in stems]
+        if matrix.optional and not self.all_have(keys):
+            templates = [column.of for column in matrix.columns if "{}" in column.of]
+            parallel = {of.replace("{}", stem) for of in templates for stems in matrix.rows for stem in stems}
+            if any(sample.get(key) is not None for sample in self.samples for key in parallel):
+                raise KeyError("what is parallel to tokens that no sample has")
+            return {}
+        rows = [_Row(self, matrix, *which, index) for index, which in enumerate(self.entries(len(matrix.rows)))]
+        truncated |= {row.at for row in rows if row.is_truncated}
+        shape = _Shape(matrix, [row.content for row in rows], self.min_length)
         batch: Batch = {}
         for column in matrix.columns:
             shows = column.of
@@ -154,106 +191,92 @@ class _Reference:
                 if column.default is None:
                     continue
                 shows = "ones"
-            lines = []
-            for row in rows:
-                cells = self.row(column, shows, row)
-                padding = [cell(self.pad(column), column.dtype)] * (width - row.kept)
-                lines.append(cells + padding if matrix.side == "right" else padding + cells)
-            batch[column.name.replace("{}", matrix.rows[0][-1])] = Array(column.dtype, (len(rows), width), lines)
+            batch[column.name.replace("{}", matrix.rows[0][-1])] = self.column(column, shows, rows, shape)
         return batch
+
+    def column(self, column: Column, shows: str, rows: list[_Row], shape: _Shape) -> Any:
+        """The array of a column, or the number that it is."""
+        of_rows = {"length": shape.contents, "cu_seq_lens": list(accumulate(shape.segments, initial=0))}
+        if shows == "max_length":
+            return max(shape.segments)
+        if shows in of_rows:
+            lengths = [cell(length, column.dtype) for length in of_rows[shows]]
+            return Array(column.dtype, (len(lengths),), lengths)
+        lines = []
+        for row, room in zip(rows, shape.rooms, strict=True):
+            content = self.cells(column, shows, row)
+            padding = self.padding(column, room - row.content, row.content)
+            lines.append(content + padding if shape.matrix.side == "right" else padding + content)
+        if shape.matrix.flat:
+            lines = [[value for line in lines for value in line] + self.padding(column, shape.tail, 0)]
+        return Array(column.dtype, (len(lines), shape.width), lines)
 
     def pad(self, column: Column) -> Number:
         """What the padding of a column holds: of ids, unless the table says it, the pad id; else 0."""
         if column.pad is None:
             return self.ids["pad_token_id"] if (column.of, column.differs_from) == ("tokens", None) else 0
-        return self.filled(column.pad)
+        return 0 if column.pad == "continue" else self.filled(column.pad)
 
-    def row(self, column: Column, shows: str, row: _Row) -> list[Number]:
-        """The cells of a column for what is kept of a row."""
+    def padding(self, column: Column, length: int, before: int) -> list[Number]:
+        """So many cells of padding. Positions may go on, after those that are before."""
+        if column.pad == "continue":
+            return [cell(column.start + before + at, column.dtype) for at in range(length)]
+        return [cell(self.pad(column), column.dtype)] * length
+
+    def cells(self, column: Column, shows: str, row: _Row) -> list[Number]:
+        """The cells of a column for the content of a row."""
         content: list[Number | None] = []
-        for segment, values in enumerate(row.values(shows)):
-            if column.on is not None and segment not in column.on:
-                content += [None for _ in values]
-            elif column.differs_from is not None:
-                content += [int(value != self.filled(column.differs_from)) for value in values]
-            elif not column.dtype.startswith("float") and any(isinstance(value, float) for value in values):
-                raise TypeError("floating-point numbers where integers belong")
-            else:
-                content += values
-        pad = cell(self.pad(column), column.dtype)
+        for segment, values in enumerate(self.values(column, shows, row)):
+            hidden = column.on is not None and segment not in column.on
+            content += [None for _ in values] if hidden else values
         kept = content[row.start : row.end]
-        cells = [pad if value is None else cell(value, column.dtype) for value in kept]
+        after = kept[column.shift :]
+        shown = [after[at] if column.skip <= at < len(after) else None for at in range(row.content)]
+        pad = self.pad(column)
         scored = "label_pad_token_id" in (column.pad, column.differs_from) or column.on is not None
-        if (column.nonempty or (scored and row.kept < row.tokens)) and all(value == pad for value in cells):
-            raise ValueError("a row is all padding")
-        return cells
+        if column.nonempty or (scored and row.is_truncated):
+            # Of what samples have, values like the padding (or, in a mask, those that do not differ) are nothing.
+            own = shows == "tokens" or "{}" in shows
+            nothing = {None, *([pad if column.differs_from is None else 0] if own else [])}
+            if all(value in nothing for value in shown):
+                raise ValueError("a row is all padding")
+        return [cell(pad if value is None else value, column.dtype) for value in shown]
+
+    def values(self, column: Column, shows: str, row: _Row) -> list[list[Number]]:
+        """What a column shows of each segment, before truncation."""
+        segments = row.values(shows)
+        if shows in ("position", "row", "segment"):
+            return [[value + column.start for value in values] for values in segments]
+        if column.differs_from is not None:
+            return [[int(value != self.filled(column.differs_from)) for value in values] for values in segments]
+        if not column.dtype.startswith("float") and any(isinstance(value, float) for row in segments for value in row):
+            raise TypeError("floating-point numbers where integers belong")
+        return segments
 
     # --- numbers ----------------------------------------------------------------------------------
 
     def scalar(self, scalar: Scalar) -> Batch:
-        """One number of each sample and key."""
+        """One number of each sample and key; or, where no type is wanted, a list of whatever they are."""
+        given = [self.samples[at].get(scalar.keys[part]) for part, at in self.entries(len(scalar.keys))]
+        if scalar.dtype is None:
+            left_out = scalar.optional and all(value is None for value in given)
+            return {} if left_out else {scalar.name: [scalar.default if value is None else value for value in given]}
         if scalar.default is None and not self.all_have(scalar.keys):
             if scalar.optional:
                 return {}
             raise KeyError(f"no sample has '{scalar.name}'")
-        cells = []
-        for part, at in self.entries(len(scalar.keys)):
-            value = self.samples[at].get(scalar.keys[part])
-            if value is None and scalar.default is not None:
-                value = self.filled(scalar.default)
-            cells.append(cell(_single(value), scalar.dtype))
-        return {scalar.name: Array(scalar.dtype, (len(cells),), cells)}
-
-    # --- images -----------------------------------------------------------------------------------
-
-    def all_media(self, truncated: set[int]) -> Batch:
-        """Tiles, concatenated. A sample that has an image is not truncated; a tile with flag 0 is none."""
-        media = self.layout.media
-        found = {medium.name: self.tiles(medium) for medium in media}
-        flagged = {medium.flags_of for medium in media}
-        for medium in media:
-            images = {at for (_, at), array in found[medium.name].items()}
-            if medium.flags_of is not None:
-                _check_flags(found[medium.name], found[medium.flags_of])
-                images = {at for (_, at), array in found[medium.name].items() if any(array.values)}
-            if medium.name not in flagged and images & truncated:
-                raise ValueError("truncation could cut the image tokens of a sample")
-        batch: Batch = {}
-        for medium in media:
-            arrays = list(found[medium.name].values())
-            if not arrays and medium.blank is not None:
-                dtype = "float32" if medium.flags_of is None else "int64"
-                arrays = [Array(dtype, (1, *medium.blank), [_full(medium.blank, cell(0, dtype))])]
-            if arrays:
-                tiles = [tile for array in arrays for tile in array.values]
-                batch[medium.name] = Array(arrays[0].dtype, (len(tiles), *arrays[0].shape[1:]), tiles)
-        return batch
-
-    def tiles(self, medium: Media) -> dict[tuple[int, int], Array]:
-        """The tiles of each key and sample that has any, in row order."""
-        found = {}
-        for part, at in self.entries(len(medium.keys)):
-            value = self.samples[at].get(medium.keys[part])
-            if value is not None:
-                array = Array.of(value)
-                if not array.shape:
-                    raise ValueError("the first dimension counts tiles, and there is none")
-                if array.shape[0] > 0:
-                    found[part, at] = array
-        if len({(array.dtype, array.shape[1:]) for array in found.values()}) > 1:
-            raise ValueError("tiles are of one dtype and one shape")
-        if not found and not medium.optional:
-            raise KeyError(f"no sample has '{medium.name}'")
-        return found
+        values = [scalar.default if value is None and scalar.default is not None else value for value in given]
+        return {
+            scalar.name: Array(scalar.dtype, (len(given),), [cell(single(value), scalar.dtype) for value in values])
+        }
 
     # --- keys that the layout does not name -------------------------------------------------------
 
     def unknown_keys(self) -> list[Any]:
         """Those of the first sample, if the layout wants them in the batch."""
-        known = {*self.layout.names(), *self.layout.ignored}
-        for matrix in self.layout.matrices:
-            templates = [matrix.tokens, *(column.of for column in matrix.columns if "{}" in column.of)]
-            known |= {template.replace("{}", stem) for template in templates for row in matrix.rows for stem in row}
+        # What the batch makes anew is known, but not images of a name that the batch has others under.
+        made = {*self.layout.names()} - {medium.name for medium in self.layout.media}
+        known = {*made, *self.layout.ignored, *_row_keys(self.layout)}
         known |= {key for medium in self.layout.media for key in medium.keys}
         known |= {key for scalar in self.layout.scalars for key in scalar.keys}
         unknown = [[key for key in sample if key not in known] for sample in self.samples]
@@ -279,25 +302,59 @@ class _Reference:
 class _Row:
     """One row of a matrix: the segments that it joins, and the window of it that is kept."""
 
-    def __init__(self, matrix: Matrix, part: int, sample: Sample, at: int) -> None:
+    def __init__(self, reference: _Reference, matrix: Matrix, part: int, at: int, index: int) -> None:
         self.at = at
-        self.sample = sample
+        self.index = index
+        self.sample = reference.samples[at]
+        self.unbatch = reference.layout.unbatch
         self.stems = matrix.rows[part]
-        self.segments = [numbers(sample[matrix.tokens.replace("{}", stem)]) for stem in self.stems]
-        self.tokens = sum(len(segment) for segment in self.segments)
-        self.start, self.end = _window(self.tokens, matrix.length)
-        self.kept = self.end - self.start
+        self.segments = self.of(matrix.tokens)
+        tokens = sum(len(segment) for segment in self.segments)
+        self.start, self.end = _window(tokens, matrix.length)
+        self.is_truncated = self.end - self.start < tokens
+        self.content = max(self.end - self.start - matrix.drop_last, 0)
+
+    def of(self, template: str) -> list[list[Number]]:
+        """The values of a key for each segment."""
+        return [numbers(self.sample[template.replace("{}", stem)], unbatch=self.unbatch) for stem in self.stems]
 
     def values(self, shows: str) -> list[list[Number]]:
-        """What a column shows of each segment, before truncation."""
-        if shows == "tokens":
-            return self.segments
-        if shows == "ones":
-            return [[1 for _ in segment] for segment in self.segments]
-        values = [numbers(self.sample[shows.replace("{}", stem)]) for stem in self.stems]
-        if [len(row) for row in values] != [len(segment) for segment in self.segments]:
+        """What there is to show of each token of each segment, before truncation."""
+        lengths = [len(segment) for segment in self.segments]
+        begins = list(accumulate(lengths, initial=0))
+        counted: dict[str, Any] = {
+            "tokens": self.segments,
+            "ones": [[1] * length for length in lengths],
+            # Those of tokens that are cut off at the start are never shown.
+            "position": [
+                [begin - self.start + at for at in range(n)] for begin, n in zip(begins, lengths, strict=False)
+            ],
+            "row": [[self.index] * length for length in lengths],
+            "segment": [[segment] * length for segment, length in enumerate(lengths)],
+        }
+        if shows in counted:
+            return counted[shows]  # type: ignore[no-any-return]
+        values = self.of(shows)
+        if [len(row) for row in values] != lengths:
             raise ValueError("a row is not as long as its tokens")
         return values
+
+
+class _Shape:
+    """How many cells the rows of a matrix take."""
+
+    def __init__(self, matrix: Matrix, contents: list[int], min_length: int) -> None:
+        self.matrix = matrix
+        self.contents = contents
+        if matrix.flat:
+            self.rooms = [_rounded(content, matrix.length.row_multiple_of) for content in contents]
+            self.width = _width(sum(self.rooms), matrix.length, min_length)
+            self.tail = self.width - sum(self.rooms)
+            self.segments = [*self.rooms, *([self.tail] if self.tail > 0 and matrix.tail == "segment" else [])]
+        else:
+            self.width = _width(max(contents), matrix.length, min_length)
+            self.rooms = [self.width for _ in contents]
+            self.segments = contents
 
 
 def _window(tokens: int, length: Length) -> tuple[int, int]:
@@ -311,91 +368,18 @@ def _window(tokens: int, length: Length) -> tuple[int, int]:
     return tokens - length.max_length, tokens
 
 
-def _width(longest: int, length: Length, min_length: int) -> int:
-    """The width of a matrix: what its longest row needs, rounded up."""
-    width = max(longest, length.min_length, min_length)
+def _width(cells: int, length: Length, min_length: int) -> int:
+    """The width of a matrix: what its rows need, rounded up."""
+    width = max(cells, length.min_length, min_length)
     if length.buckets:
         large_enough = [bucket for bucket in length.buckets if bucket >= width]
         if not large_enough:
             raise ValueError("a row is longer than every bucket")
         return min(large_enough)
-    while width % length.multiple_of or width % length.row_multiple_of:
-        width += 1
-    return width
+    return _rounded(width, length.multiple_of, length.row_multiple_of)
 
 
-def _check_flags(flags: Mapping[tuple[int, int], Array], tiles: Mapping[tuple[int, int], Array]) -> None:
-    """Flags and tiles come together and agree in number."""
-    if flags.keys() != tiles.keys():
-        raise KeyError("tiles without flags, or flags without tiles")
-    for at, array in flags.items():
-        if array.shape != tiles[at].shape[:1]:
-            raise ValueError("not one flag for each tile")
-
-
-def numbers(value: Any) -> list[Number]:
-    """A row of a sample: a tensor, array, list or tuple of one dimension."""
-    if hasattr(value, "__array__") and not hasattr(value, "tolist"):
-        value = value.__array__()
-    if getattr(value, "ndim", 1) != 1:
-        raise ValueError("a row has one dimension")
-    items = value.tolist() if hasattr(value, "tolist") else value
-    if not isinstance(items, list | tuple):
-        raise TypeError(f"{value!r} is no row")
-    return [_single(item) for item in items]
-
-
-def _single(value: Any) -> Number:
-    """A number; a tensor or array of one element is one too."""
-    if hasattr(value, "shape"):
-        if any(size != 1 for size in value.shape):
-            raise ValueError("not a single number")
-        value = value.item()
-    if not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return int(value) if isinstance(value, int) else value
-
-
-def cell(number: Number, dtype: str) -> Number:
-    """The number as a cell of that type holds it: integers exactly, floats rounded to the nearest."""
-    if not dtype.startswith("float"):
-        if isinstance(number, float):
-            raise TypeError(f"{number!r} is no integer")
-        least, greatest = RANGES[dtype]
-        if not least <= number <= greatest:
-            raise OverflowError(f"{number} does not fit {dtype}")
-        return bool(number) if dtype == "bool" else number
-    if isinstance(number, int):
-        if not -(2**63) <= number < 2**63:
-            raise OverflowError(f"{number} does not fit 64 bits")
-        # At once to the 24 bits that float32 has: by way of float64 it would be rounded twice.
-        spare = 2 ** max(number.bit_length() - (24 if dtype == "float32" else 53), 0)
-        number = float(round(Fraction(number, spare)) * spare)
-    if dtype == "float32":
-        (number,) = struct.unpack("<f", struct.pack("<f", number))
+def _rounded(number: int, *multiples: int) -> int:
+    while any(number % multiple for multiple in multiples):
+        number += 1
     return number
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if not isinstance(value, list | tuple):
-        yield value
-        return
-    for item in value:
-        yield from _leaves(item)
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    if not isinstance(value, list | tuple):
-        return ()
-    shapes = {_shape(item) for item in value}
-    if len(shapes) > 1:
-        raise ValueError("lists of different lengths")
-    return (len(value), *(shapes.pop() if shapes else ()))
-
-
-def _cells(value: Any, dtype: str) -> Any:
-    return [_cells(item, dtype) for item in value] if isinstance(value, list | tuple) else cell(value, dtype)
-
-
-def _full(shape: Sequence[int], value: Number) -> Any:
-    return [_full(shape[1:], value) for _ in range(shape[0])] if shape else value

@@ -1,4 +1,4 @@
-"""Hypothesis strategies: layouts, and samples of a layout.
+"""Hypothesis strategies: samples of a layout.
 
 A sample is drawn *plain* (rows are lists of Python numbers, images are contiguous tensors) and then
 *dressed*: the same values as whatever a data set may hand over.
@@ -6,6 +6,7 @@ A sample is drawn *plain* (rows are lists of Python numbers, images are contiguo
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -13,14 +14,13 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from dpo_collate.layout import RESERVED, Column, Layout, Length, Matrix, Media, Scalar
 from kinds import SAMPLE_KINDS, number_kinds, row_kinds, tile_kinds
 from reference import RANGES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from dpo_collate.layout import DType
+    from dpo_collate.layout import Layout, Matrix, Media
     from reference import Number
 
 Sample: TypeAlias = dict[str, Any]
@@ -31,160 +31,45 @@ def kinds_of(key: str, value: Any, layout: Layout) -> dict[str, Callable[[], Any
     if value is not None:
         if key in {key for medium in layout.media for key in medium.keys}:
             return tile_kinds(value)
-        if key in {key for scalar in layout.scalars for key in scalar.keys}:
+        if key in {key for scalar in layout.scalars if scalar.dtype is not None for key in scalar.keys}:
             return number_kinds(value)
         if key in domains(layout):
-            return row_kinds(value)
+            kinds = row_kinds(value)
+            return {**kinds, **_unbatched(kinds)} if layout.unbatch else kinds
     return {"as it is": lambda: value}
 
 
+def _unbatched(kinds: Mapping[str, Callable[[], Any]]) -> dict[str, Callable[[], Any]]:
+    """Rows with a first dimension of one."""
+    found: dict[str, Callable[[], Any]] = {}
+    for name, make in kinds.items():
+        if name.startswith(("torch", "numpy")):
+            found[f"{name} [1, L]"] = partial(lambda make: make()[None], make)
+        if name in {"list", "tuple"} or name.endswith("plain"):
+            found[f"{name} in a list"] = partial(lambda make: [make()], make)
+            found[f"{name} in a tuple"] = partial(lambda make: (make(),), make)
+    return found
+
+
 @st.composite
-def dressed(draw: st.DrawFn, plain: Sequence[Sample], layout: Layout) -> list[Any]:
-    """The samples, each value as any kind of object, each sample as any kind of mapping."""
-    samples = []
+def dressed(draw: st.DrawFn, plain: Sequence[Any], layout: Layout) -> list[Any]:
+    """The samples, each value as any kind of object, each sample as any kind of mapping (a tuple stays one)."""
+    samples: list[Any] = []
     for sample in plain:
-        kinds = {key: kinds_of(key, value, layout) for key, value in sample.items()}
-        values = {key: kinds[key][draw(st.sampled_from(list(kinds[key])))]() for key in sample}
-        samples.append(draw(st.sampled_from(SAMPLE_KINDS))(values))
+        names = layout.sample or ()
+        by_name = dict(zip(names, sample, strict=True)) if isinstance(sample, tuple) else sample
+        kinds = {key: kinds_of(key, value, layout) for key, value in by_name.items()}
+        values = {key: kinds[key][draw(st.sampled_from(list(kinds[key])))]() for key in by_name}
+        if isinstance(sample, tuple):
+            samples.append(draw(st.sampled_from((tuple, list)))(values.values()))
+        else:
+            samples.append(draw(st.sampled_from(SAMPLE_KINDS))(values))
     return samples
 
 
 def fewer(times: int) -> settings:
     """For a test whose examples are many each: that many times fewer of them."""
     return settings(max_examples=max(settings.get_profile("dpo_collate").max_examples // times, 2))
-
-
-# --- layouts --------------------------------------------------------------------------------------
-
-DTYPES: tuple[DType, ...] = ("int64", "int64", "int32", "bool", "float32", "float64")
-ROWS = (
-    (("chosen",),),
-    (("chosen",), ("rejected",)),
-    (("prompt", "chosen"),),
-    (("prompt", "chosen"), ("prompt", "rejected")),
-    (("system", "prompt", "rejected"),),
-    (("",),),
-)
-
-
-IDS = st.fixed_dictionaries(
-    {"pad_token_id": st.sampled_from([0, 1, 151643, -1]), "label_pad_token_id": st.sampled_from([-100, 0, -1])}
-)
-
-
-@st.composite
-def matrix_lengths(draw: st.DrawFn) -> Length:
-    row_multiple_of = draw(st.sampled_from([1, 1, 2, 6]))
-    buckets = tuple(bucket * row_multiple_of for bucket in draw(st.sampled_from([(), (), (4, 12, 2000), (2000, 1, 9)])))
-    return Length(
-        max_length=draw(st.sampled_from([None, None, None, None, 1, 4, 8])),
-        truncation_mode=draw(
-            st.sampled_from(["keep_start", "keep_start", "keep_end", "keep_end", "keep_end", "error"])
-        ),
-        min_length=draw(st.sampled_from([0, 0, 3, 20])),
-        multiple_of=1 if buckets else draw(st.sampled_from([1, 1, 4, 7])),
-        buckets=buckets,
-        row_multiple_of=row_multiple_of,
-    )
-
-
-def _pads(dtype: str, ids: dict[str, int]) -> list[Any]:
-    pads: list[Any] = [None, 0, 1] if dtype == "bool" else [None, 0, 1, -100, 2**31 - 1, *ids]
-    if dtype == "bool":
-        pads += [symbol for symbol, value in ids.items() if value in (0, 1)]
-    return [*pads, 0.0, -1.5, float("nan"), float("-inf")] if dtype.startswith("float") else pads
-
-
-@st.composite
-def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int]) -> Column:
-    of = draw(st.sampled_from(["tokens", "tokens", "ones", "{}_labels", "{}_labels", "{}_mask"]))
-    differs_from: Any = draw(st.sampled_from([None, None, None, 0, 1, -100, *ids]))
-    optional, default = False, None  # type: bool, Any
-    if "{}" in of:
-        optional, default = draw(st.sampled_from([(False, None), (False, None), (True, None), (False, "ones")]))
-    shows_all = of == "tokens" and differs_from is None
-    dtype = draw(st.sampled_from([dtype for dtype in DTYPES if dtype != "bool" or not shows_all]))
-    on = draw(st.sampled_from([None, None, None, None, (), (0,), (segments - 1,), tuple(range(segments))]))
-    nonempty = draw(st.integers(0, 15)) == 15
-    pad = draw(st.sampled_from(_pads(dtype, ids)))
-    if pad != pad:  # noqa: PLR0124 - a NaN, which is not equal to itself and so no padding
-        on, nonempty = None, False
-    if nonempty or on is not None or "label_pad_token_id" in (pad, differs_from):
-        # Whether a row is all padding is asked: 1 must not be padding, nor 0 content.
-        ones = of == "ones" or default == "ones"
-        pad = 0 if ones or differs_from is not None else pad
-        differs_from = None if ones else differs_from
-    return Column(
-        name,
-        of,
-        pad,
-        dtype,
-        on=on,
-        differs_from=differs_from,
-        optional=optional,
-        default=default,
-        nonempty=nonempty,
-    )
-
-
-@st.composite
-def matrices(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Matrix:
-    rows = draw(st.sampled_from(ROWS))
-    tokens = draw(st.sampled_from(["{}_input_ids", "{}_ids"]))
-    names = [f"column_{index}_{at}" for at in range(draw(st.integers(1, 4)))]
-    if len(rows) == 1 and index == 0:
-        # Names that the samples have as well.
-        names = ["{}_labels", tokens, "{}_mask", "mask"][: len(names)]
-    return Matrix(
-        rows=rows,
-        columns=tuple(draw(columns(name, len(rows[0]), ids)) for name in names),
-        tokens=tokens,
-        side=draw(st.sampled_from(["left", "right"])),
-        length=draw(matrix_lengths()),
-    )
-
-
-@st.composite
-def media(draw: st.DrawFn) -> tuple[Media, ...]:
-    optional = draw(st.integers(0, 3)) > 0
-    blank = (3, 2) if optional and draw(st.booleans()) else None
-    tiles = draw(st.sampled_from([("pixel_values",), ("chosen_pixels", "rejected_pixels"), ("pixels", "pixels")]))
-    if draw(st.booleans()):
-        return (Media("pixel_values", tiles, optional=optional, blank=blank),)
-    flags = Media(
-        "flags",
-        tuple(f"{key}_flags" for key in tiles),
-        optional=optional,
-        blank=() if blank else None,
-        flags_of="pixel_values",
-    )
-    found = [Media("pixel_values", tiles, optional=optional, blank=blank), flags]
-    return tuple(draw(st.permutations(found)))
-
-
-@st.composite
-def scalars(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Scalar:
-    dtype = draw(st.sampled_from(DTYPES))
-    default = draw(st.sampled_from([None, None, *(pad for pad in _pads(dtype, ids) if not isinstance(pad, str))]))
-    keys = tuple(f"number_{index}_{part}" for part in range(draw(st.integers(1, 2))))
-    name = draw(st.sampled_from([keys[0], f"numbers_{index}"]))
-    return Scalar(name, keys, dtype, default=default, optional=draw(st.booleans()))
-
-
-@st.composite
-def layouts(draw: st.DrawFn, ids: dict[str, int]) -> Layout:
-    """Any table that says something."""
-    return Layout(
-        "drawn",
-        matrices=tuple(draw(matrices(index, ids)) for index in range(draw(st.integers(1, 2)))),
-        media=draw(media()) if draw(st.booleans()) else (),
-        scalars=tuple(draw(scalars(index, ids)) for index in range(draw(st.integers(0, 2)))),
-        order=draw(st.sampled_from(["grouped", "interleaved"])),
-        extra=draw(st.sampled_from(["drop", "list", "stack", "error"])),
-        reserved=draw(st.sampled_from([(), RESERVED])),
-        ignored=draw(st.sampled_from([(), ("chosen_note",)])),
-        returns=draw(st.sampled_from([None, "sample"])),
-    )
 
 
 # --- plain samples of a layout --------------------------------------------------------------------
@@ -271,24 +156,27 @@ def tiles(draw: st.DrawFn, count: int, shape: tuple[int, ...], dtype: torch.dtyp
 @st.composite
 def plain_samples(
     draw: st.DrawFn, layout: Layout, special: Sequence[int] = (0,), tile_dtypes: Sequence[torch.dtype] = TILE_DTYPES
-) -> list[Sample]:
+) -> list[Any]:
     """Samples of a layout, most of them valid: truncation may go too far, a row may fit no bucket."""
     samples: list[Sample] = [{} for _ in range(draw(st.integers(1, 4)))]
     holds = domains(layout)
-    templates = _templates(layout, draw)
+    templates, needed = draw(_templates(layout))
     for sample in samples:
         length = {
             stem: draw(lengths(layout)) for stem in sorted({stem for stems in templates.values() for stem in stems})
         }
         for template, stems in sorted(templates.items()):
-            for stem in stems:
+            for stem in sorted(stems):
                 key = template.replace("{}", stem)
                 sample[key] = draw(rows(length[stem], holds[key], special))
-        absent = sorted(holds.keys() - sample.keys())
+        absent = sorted(holds.keys() - sample.keys() - needed)
         sample.update(dict.fromkeys(key for key in absent if draw(st.integers(0, 5)) == 0))
     _draw_media(draw, layout, samples, tile_dtypes)
     _draw_numbers(draw, layout, samples, special)
     _draw_extras(draw, layout, samples)
+    names = layout.sample
+    if names is not None and draw(st.booleans()):
+        return [tuple(sample.get(name) for name in names) for sample in samples]
     # Samples of one data set mostly have their keys in one order, but need not.
     return [
         {key: sample[key] for key in (draw(st.permutations(list(sample))) if draw(st.booleans()) else sample)}
@@ -296,31 +184,63 @@ def plain_samples(
     ]
 
 
-def _templates(layout: Layout, draw: st.DrawFn) -> dict[str, set[str]]:
-    """The token rows that the samples of one batch have: the stems of each template."""
-    templates: dict[str, set[str]] = {}
-    needed = {matrix.tokens for matrix in layout.matrices}
+@st.composite
+def _templates(draw: st.DrawFn, layout: Layout) -> tuple[dict[str, set[str]], set[str]]:
+    """The token rows that the samples of one batch have: the stems of each template.
+
+    And the keys that must be there, if their matrix is.
+    """
+    needed: set[str] = set()
+    left_out: list[Matrix] = []
+    there: list[Matrix] = []
     for matrix in layout.matrices:
+        (left_out if matrix.optional and draw(st.booleans()) else there).append(matrix)
+    # What another matrix has is there.
+    taken = {key for matrix in there for key in _keys_of(matrix)}
+    while any(_keys_of(matrix) & taken for matrix in left_out):
+        there += [matrix for matrix in left_out if _keys_of(matrix) & taken]
+        left_out = [matrix for matrix in left_out if not _keys_of(matrix) & taken]
+        taken = {key for matrix in there for key in _keys_of(matrix)}
+    templates: dict[str, set[str]] = {}
+    for matrix in there:
         stems = {stem for row in matrix.rows for stem in row}
         templates.setdefault(matrix.tokens, set()).update(stems)
+        needed.add(matrix.tokens)
         for column in matrix.columns:
             if "{}" in column.of:
                 templates.setdefault(column.of, set()).update(stems)
-            if not column.optional and column.default is None:
-                needed.add(column.of)
-    return {
+                if not column.optional and column.default is None:
+                    needed.add(column.of)
+    required = {
+        column.of.replace("{}", stem)
+        for matrix in layout.matrices
+        for column in matrix.columns
+        if "{}" in column.of and not column.optional and column.default is None
+        for row in matrix.rows
+        for stem in row
+    }
+    found = {
         template: stems for template, stems in sorted(templates.items()) if template in needed or draw(st.booleans())
     }
+    return found, required
+
+
+def _keys_of(matrix: Matrix) -> set[str]:
+    templates = (matrix.tokens, *(column.of for column in matrix.columns if "{}" in column.of))
+    return {template.replace("{}", stem) for template in templates for row in matrix.rows for stem in row}
 
 
 def _draw_media(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample], tile_dtypes: Sequence[torch.dtype]) -> None:
     flags = {medium.flags_of: medium for medium in layout.media if medium.flags_of is not None}
     for medium in layout.media:
-        if medium.flags_of is not None:
+        if medium.combine != "cat":
+            _draw_stacked(draw, medium, samples, tile_dtypes)
+        if medium.combine != "cat" or medium.flags_of is not None:
             continue
         shape = medium.blank or draw(st.sampled_from([(3, 2, 2), (2,), ()]))
         dtype = draw(st.sampled_from(tile_dtypes))
-        accompanying = flags[medium.name].keys if medium.name in flags else medium.keys
+        flagged = medium.name in flags and not (flags[medium.name].optional and draw(st.integers(0, 3)) == 3)
+        accompanying = flags[medium.name].keys if flagged else medium.keys
         for index, sample in enumerate(samples):
             for key, flags_key in dict(zip(medium.keys, accompanying, strict=True)).items():
                 count = draw(st.sampled_from([None, 0, 1, 2, 3]))
@@ -328,11 +248,25 @@ def _draw_media(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample], tile
                     count = 1
                 if count is not None:
                     sample[key] = draw(tiles(count, shape, dtype))
-                    if medium.name in flags:
+                    if flagged:
                         real = [draw(st.integers(0, 1)) for _ in range(count)]
                         sample[flags_key] = torch.tensor(real, dtype=torch.int64)
                 elif draw(st.booleans()):
                     sample[key] = None
+
+
+def _draw_stacked(
+    draw: st.DrawFn, medium: Media, samples: Sequence[Sample], tile_dtypes: Sequence[torch.dtype]
+) -> None:
+    if medium.optional and draw(st.booleans()):
+        return
+    dtype = draw(st.sampled_from(tile_dtypes))
+    sizes = st.integers(0, 3) if medium.combine == "pad" else st.just(draw(st.integers(0, 3)))
+    dimensions = draw(st.integers(1, 3))
+    for sample in samples:
+        for key in medium.keys:
+            shape = [draw(sizes) for _ in range(dimensions)]
+            sample[key] = draw(tiles(shape[0], tuple(shape[1:]), dtype))
 
 
 def _draw_numbers(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample], special: Sequence[int]) -> None:
@@ -340,13 +274,16 @@ def _draw_numbers(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample], sp
         has_any = not scalar.optional or draw(st.booleans())
         for sample in samples:
             for key in scalar.keys if has_any else ():
-                if scalar.default is None or draw(st.booleans()):
+                if scalar.dtype is None:
+                    sample[key] = draw(st.sampled_from([None, "a name", ("anything",), 0, 0.5]))
+                elif scalar.default is None or draw(st.booleans()):
                     sample[key] = draw(values(scalar.dtype, special))
 
 
 def _draw_extras(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample]) -> None:
     read = {*domains(layout), *(key for part in (layout.media, layout.scalars) for found in part for key in found.keys)}
-    for key in (*layout.ignored, *sorted(set(layout.names()) - read)):
+    made = set(layout.names()) - {medium.name for medium in layout.media}
+    for key in (*layout.ignored, *sorted(made - read)):
         if draw(st.integers(0, 4)) == 0:
             samples[draw(st.integers(0, len(samples) - 1))][key] = "what the batch makes anew"
     if layout.extra == "error" or not draw(st.booleans()):

@@ -14,15 +14,18 @@ import torch
 
 from compare import fingerprint, outcome
 from dpo_collate import Layout, PreferenceCollator, dpo_collate
-from dpo_collate.layout import SEPARATE, Column, Length, Matrix
+from dpo_collate.layout import Column, Length, Matrix
+from dpo_collate.named import SEPARATE
 from reference import Array
 
 # --- wrong options --------------------------------------------------------------------------------
 
-LAYOUTS = "expected 'separate', or a dpo_collate.layout.Layout"
+LAYOUTS = (
+    "expected 'separate', 'concatenated', 'interleaved', 'prompt_left', 'padding_free', or a dpo_collate.layout.Layout"
+)
 SHAPE = "expected the shape of a tile, such as (3, 448, 448)"
 WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"layout": "concatenated"}, ValueError, f"layout='concatenated': {LAYOUTS}"),
+    ({"layout": "stacked"}, ValueError, f"layout='stacked': {LAYOUTS}"),
     ({"layout": None}, TypeError, f"layout=None: {LAYOUTS}"),
     ({"layout": [SEPARATE]}, TypeError, f"layout={[SEPARATE]!r}: {LAYOUTS}"),
     ({"pad_token_id": None}, TypeError, "pad_token_id=None: expected an integer"),
@@ -69,9 +72,17 @@ def test_wrong_option(options: dict[str, Any], error: type[Exception], sentence:
     assert caught.value.args == (sentence,)
 
 
+def test_an_option_goes_before_what_the_layout_says() -> None:
+    samples = [{"chosen_input_ids": [1, 2, 3]}]
+    widths = {
+        8: PreferenceCollator(BUCKETS, pad_token_id=0),
+        4: PreferenceCollator(BUCKETS, pad_token_id=0, pad_to_multiple_of=2),
+        5: PreferenceCollator(BUCKETS, pad_token_id=0, buckets=(2, 5)),
+    }
+    assert [collator(samples)["ids"].shape[1] for collator in widths.values()] == list(widths)
+
+
 def test_options_that_the_layout_has_no_use_for() -> None:
-    with pytest.raises(ValueError, match=r"^buckets and multiple_of both round the width: expected one of them$"):
-        PreferenceCollator(BUCKETS, pad_token_id=0, pad_to_multiple_of=8)
     with pytest.raises(ValueError, match=r"^blank_image=\(3, 2, 2\): layout 'bucketed' has no images with flags$"):
         PreferenceCollator(BUCKETS, pad_token_id=0, blank_image=(3, 2, 2))
 

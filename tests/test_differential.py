@@ -10,14 +10,38 @@ import torch
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from compare import fingerprint, outcome
+from compare import described, fingerprint
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
 from kinds import row_kinds
-from reference import Number, reference_collate
-from strategies import IDS, TILE_DTYPES, domains, dressed, fewer, kinds_of, layouts, plain_samples
+from reference import Array, Number, reference_collate
+from strategies import TILE_DTYPES, domains, dressed, fewer, kinds_of, plain_samples
+from strategies_of_layouts import IDS, STEMS, layouts, tamed, wild_layouts
 
 ARRAY_DTYPES = [dtype for dtype in TILE_DTYPES if dtype != torch.bfloat16]
+
+
+def result(collate: Any, *arguments: Any, **options: Any) -> Any:
+    """What comes out, nest and all, in such a form that it can be compared; or which exception there is instead."""
+    try:
+        batch = collate(*arguments, **options)
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
+        return type(error)
+    return told(batch)
+
+
+def told(value: Any) -> Any:
+    if isinstance(value, dict):
+        return "a dict", [(key, told(part)) for key, part in value.items()]
+    if isinstance(value, tuple):
+        return "a tuple", [told(part) for part in value]
+    if isinstance(value, list | Array) or hasattr(value, "dtype"):
+        return described(value)
+    return type(value).__name__, value
+
+
+def kind_of(expected: Any) -> str:
+    return expected.__name__ if isinstance(expected, type) else "a batch"
 
 
 # --- the named layout, with options ---------------------------------------------------------------
@@ -98,10 +122,10 @@ def test_named_layout_matches_reference(
     samples = data.draw(dressed(plain, layout))
     before = fingerprint(samples)
     collator = PreferenceCollator(return_tensors=tensors, **given)  # type: ignore[arg-type]
-    found = outcome(collator, samples, min_length=min_length)
+    found = result(collator, samples, min_length=min_length)
     ids = {name: id_ for name, id_ in given.items() if name in ("pad_token_id", "label_pad_token_id")}
-    expected = outcome(reference_collate, plain, layout, **ids, min_length=min_length or 0)
-    event("a batch" if isinstance(expected, list) else f"{expected.__name__}")
+    expected = result(reference_collate, plain, layout, **ids, min_length=min_length or 0)
+    event(kind_of(expected))
     assert found == expected
     assert fingerprint(samples) == before
 
@@ -116,9 +140,9 @@ def test_any_layout_matches_reference(data: st.DataObject, ids: dict[str, Any], 
     plain = data.draw(plain_samples(layout, tuple(ids.values()), tile_dtypes))
     samples = data.draw(dressed(plain, layout))
     before = fingerprint(samples)
-    found = outcome(PreferenceCollator(layout, return_tensors=tensors, **ids), samples, min_length=min_length)
-    expected = outcome(reference_collate, plain, layout, **ids, min_length=min_length)
-    event("a batch" if isinstance(expected, list) else f"{expected.__name__}")
+    found = result(PreferenceCollator(layout, return_tensors=tensors, **ids), samples, min_length=min_length)
+    expected = result(reference_collate, plain, layout, **ids, min_length=min_length)
+    event(kind_of(expected))
     assert found == expected
     assert fingerprint(samples) == before
 
@@ -127,8 +151,115 @@ def test_any_layout_matches_reference(data: st.DataObject, ids: dict[str, Any], 
 def test_tensors_and_arrays_agree(data: st.DataObject, ids: dict[str, Any]) -> None:
     layout = data.draw(layouts(ids))
     plain = data.draw(plain_samples(layout, tuple(ids.values()), ARRAY_DTYPES))
-    tensors = outcome(PreferenceCollator(layout, return_tensors="pt", **ids), plain)
-    assert outcome(PreferenceCollator(layout, return_tensors="np", **ids), plain) == tensors
+    tensors = result(PreferenceCollator(layout, return_tensors="pt", **ids), plain)
+    assert result(PreferenceCollator(layout, return_tensors="np", **ids), plain) == tensors
+
+
+# --- layouts that depend on the samples -----------------------------------------------------------
+
+
+@given(st.data(), IDS, st.sampled_from(["pt", "np"]))
+@fewer(2)
+def test_any_layout_with_wildcards_matches_reference(data: st.DataObject, ids: dict[str, Any], tensors: Any) -> None:
+    wild = data.draw(wild_layouts(ids))
+    tile_dtypes = TILE_DTYPES if tensors == "pt" else ARRAY_DTYPES
+    collator = PreferenceCollator(wild, return_tensors=tensors, **ids)
+    for _ in range(data.draw(st.integers(1, 3))):
+        # Batches of one collator may differ in their keys, or in the order of their keys.
+        tame = data.draw(tamed(wild))
+        plain = data.draw(plain_samples(tame, tuple(ids.values()), tile_dtypes))
+        samples = data.draw(dressed(plain, tame))
+        before = fingerprint(samples)
+        found = result(collator, samples)
+        expected = result(reference_collate, plain, wild, **ids)
+        event(kind_of(expected))
+        assert found == expected
+        assert fingerprint(samples) == before
+        tokens = {matrix.tokens.replace("{}", row[0]) for matrix in tame.matrices for row in matrix.rows}
+        if all(sample.keys() == plain[0].keys() >= tokens for sample in plain):
+            # The same as a table that names what there is, in the order of that table.
+            written_out = result(reference_collate, plain, tame, **ids)
+            assert kind_of(found) == kind_of(written_out)
+            if kind_of(found) == "a batch":
+                assert dict(found[1]) == dict(written_out[1])
+
+
+@given(st.lists(st.lists(st.sampled_from(STEMS), unique=True), min_size=1, max_size=4))
+@fewer(2)
+def test_key_sets_that_change_match_reference(batches: list[list[str]]) -> None:
+    matrix = Matrix((("*",),), (Column("{}_ids"), Column("{}_mask", of="ones")), tokens="{}_ids")
+    named = Matrix((("KL",),), (Column("of all"),), tokens="{}_ids", optional=True)
+    margin = Scalar("*_margin", ("*_margin",), optional=True)
+    layout = Layout("wild", (matrix, named), scalars=(margin,), reserved=())
+    collator = PreferenceCollator(layout, pad_token_id=9)
+    for stems in batches:
+        first = {f"{stem}_ids": [7] * at for at, stem in enumerate(stems)} | {"note": 0}
+        # The second sample has one more margin: the first decides that it is none.
+        second = {**first, "other_margin": 0.5}
+        for samples in ([first], [first, second], [second, first], [second, second]):
+            expected = result(reference_collate, samples, layout, pad_token_id=9)
+            assert result(collator, samples) == expected
+
+
+# --- counts that do not fit -----------------------------------------------------------------------
+
+
+@given(
+    st.sampled_from([("position", 0), ("position", "continue"), ("row", -1), ("segment", 0)]),
+    st.sampled_from([("int32", 2**31), ("int32", -(2**31)), ("int64", 2**63), ("int64", -(2**63))]),
+    st.integers(-6, 2),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=3),
+    st.fixed_dictionaries({"flat": st.booleans(), "multiple": st.sampled_from([1, 4])}),
+)
+def test_counts_at_the_ends_of_their_type_match_reference(
+    shows: tuple[str, Any],
+    end: tuple[Any, int],
+    distance: int,
+    lengths: list[tuple[int, int]],
+    shape: dict[str, Any],
+) -> None:
+    (of, pad), (dtype, edge) = shows, end
+    start = edge + distance
+    assume(-(2**63) <= start < 2**63)
+    column = Column("count", of, pad, dtype, start=start)
+    multiples = {"multiple_of": shape["multiple"], "row_multiple_of": shape["multiple"]}
+    length = Length(**multiples, max_length=5, truncation_mode="keep_end")
+    layout = Layout("count", (Matrix((("a", "b"),), (column,), tokens="{}_ids", flat=shape["flat"], length=length),))
+    samples = [{"a_ids": [7] * a, "b_ids": [7] * b} for a, b in lengths]
+    expected = result(reference_collate, samples, layout, pad_token_id=0)
+    event(kind_of(expected))
+    assert result(PreferenceCollator(layout, pad_token_id=0), samples) == expected
+
+
+# --- rows of a batch of one -----------------------------------------------------------------------
+
+TWO_DIMENSIONS: dict[str, Any] = {
+    "none": lambda row: row,
+    "list of a list": lambda row: [row],
+    "tuple of a tuple": lambda row: (tuple(row),),
+    "list of a tensor": lambda row: [torch.tensor(row, dtype=torch.int64)],
+    "tuple of an array": lambda row: (np.array(row, np.int32),),
+    "tensor": lambda row: torch.tensor([row], dtype=torch.int64),
+    "array": lambda row: np.array([row], np.int16),
+    "wide tensor": lambda row: torch.tensor([row, row]),
+    "list of two lists": lambda row: [row, row],
+    "three dimensions": lambda row: torch.tensor([[row]]),
+    "list of a [1, L] tensor": lambda row: [torch.tensor([row])],
+}
+
+
+@pytest.mark.parametrize("labels", TWO_DIMENSIONS)
+@pytest.mark.parametrize("ids", TWO_DIMENSIONS)
+@pytest.mark.parametrize("row", [[5], [5, 6, 7]])
+def test_rows_of_a_batch_of_one_match_reference(row: list[int], ids: str, labels: str) -> None:
+    layout = Layout("one", (Matrix((("c",),), (Column("ids"), Column("labels", of="{}_labels"))),), unbatch=True)
+    sample = {"c_input_ids": TWO_DIMENSIONS[ids](row), "c_labels": TWO_DIMENSIONS[labels](row)}
+    expected = result(reference_collate, [sample], layout, pad_token_id=0)
+    found = result(PreferenceCollator(layout, pad_token_id=0), [sample])
+    # A row of the wrong shape is a ValueError or, if it is a list, a TypeError; each may have one fault.
+    assert found == expected or {kind_of(found), kind_of(expected)} == {"TypeError", "ValueError"}
+    good = list(TWO_DIMENSIONS)[:7]
+    assert (kind_of(found) == "a batch") == (ids in good and labels in good)
 
 
 # --- every kind of object -------------------------------------------------------------------------
@@ -188,7 +319,7 @@ def test_every_kind_of_row_matches_a_list(values: list[Number], length: int) -> 
 @fewer(10)
 def test_every_kind_of_object_matches_reference(data: st.DataObject) -> None:
     plain = data.draw(plain_samples(EVERYTHING))
-    expected = outcome(reference_collate, plain, EVERYTHING, pad_token_id=0)
+    expected = result(reference_collate, plain, EVERYTHING, pad_token_id=0)
     collator = PreferenceCollator(EVERYTHING, pad_token_id=0)
     kinds = [{key: kinds_of(key, value, EVERYTHING) for key, value in sample.items()} for sample in plain]
     for name in sorted({name for sample in kinds for found in sample.values() for name in found}):
@@ -196,7 +327,7 @@ def test_every_kind_of_object_matches_reference(data: st.DataObject) -> None:
         samples = [
             {key: found.get(name, next(iter(found.values())))() for key, found in sample.items()} for sample in kinds
         ]
-        assert outcome(collator, samples) == expected, name
+        assert result(collator, samples) == expected, name
 
 
 # --- wrong samples --------------------------------------------------------------------------------
@@ -257,8 +388,8 @@ def test_wrong_value_matches_reference(error: type[Exception], key: str, value: 
         for other in plain:
             other |= {"chosen_count": 1, "rejected_count": 1}
     sample[key] = value
-    assert outcome(reference_collate, plain, EVERYTHING, pad_token_id=0) is error
-    assert outcome(PreferenceCollator(EVERYTHING, pad_token_id=0), plain) is error
+    assert result(reference_collate, plain, EVERYTHING, pad_token_id=0) is error
+    assert result(PreferenceCollator(EVERYTHING, pad_token_id=0), plain) is error
 
 
 def change(sample: dict[str, Any], key: str, how: str) -> None:
@@ -272,7 +403,9 @@ def change(sample: dict[str, Any], key: str, how: str) -> None:
         assume(sample.get(key) is not None)
         sample[key] = [*sample[key], 0]
     elif how == "more tiles":
-        assume(sample.get(key) is not None and len(sample[key]) > 0)
+        side = key.partition("_")[0]
+        both = [sample.get(f"{side}_{what}") for what in ("pixels", "flags")]
+        assume(all(value is not None and len(value) > 0 for value in both))
         sample[key] = torch.cat([sample[key], sample[key]])
     elif how == "other dtype":
         assume(sample.get(key) is not None and len(sample[key]) > 0)
@@ -304,12 +437,12 @@ def test_change_of_one_sample_matches_reference(
     plain = data.draw(plain_samples(EVERYTHING))
     plain.append(dict(plain[0]))
     change(plain[data.draw(st.integers(0, len(plain) - 1))], key, how)
-    assert outcome(reference_collate, plain, EVERYTHING, pad_token_id=0) is error
-    assert outcome(PreferenceCollator(EVERYTHING, pad_token_id=0), plain) is error
+    assert result(reference_collate, plain, EVERYTHING, pad_token_id=0) is error
+    assert result(PreferenceCollator(EVERYTHING, pad_token_id=0), plain) is error
 
 
 @pytest.mark.parametrize("samples", [[], [{}], [3], [None], ["chosen_ids"], [[("chosen_ids", [1])]]], ids=repr)
 def test_wrong_samples_match_reference(samples: list[Any]) -> None:
-    expected = outcome(reference_collate, samples, EVERYTHING, pad_token_id=0)
+    expected = result(reference_collate, samples, EVERYTHING, pad_token_id=0)
     assert isinstance(expected, type)
-    assert outcome(PreferenceCollator(EVERYTHING, pad_token_id=0), samples) is expected
+    assert result(PreferenceCollator(EVERYTHING, pad_token_id=0), samples) is expected

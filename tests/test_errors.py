@@ -25,13 +25,16 @@ Wrong: TypeAlias = tuple[Any, ...]
 """A name, what makes the wrong value or samples, the exception, its sentence (or what follows the place)."""
 
 ABSENT = object()
-KNOWN = (
-    "(the keys of layout 'separate': 'chosen_input_ids', 'chosen_labels', 'chosen_attention_mask', "
-    "'rejected_input_ids', 'rejected_labels', 'rejected_attention_mask', 'pixel_values', 'image_flags', "
-    "'ref_chosen_logps', 'ref_rejected_logps', 'margin')"
-)
+CHOSEN = "'chosen_input_ids', 'chosen_labels', 'chosen_attention_mask'"
+REJECTED = "'rejected_input_ids', 'rejected_labels', 'rejected_attention_mask'"
+BOTH = f"{CHOSEN}, {REJECTED}"
+LOGPS = "'ref_chosen_logps', 'ref_rejected_logps'"
 ALL = "expected in all samples or in none"
-MISSPELT = "it begins like a key that matters, but is none: rename or remove it"
+MISSPELT = (
+    "it begins like a key that matters, but is none here: rename or remove it, or choose the layout or the option that "
+    "takes it"
+)
+SEPARATE_TAKES = "(layout 'separate' takes"
 WIDE = "padded to a width of"
 NO_MASK = "no 'rejected_attention_mask'"
 MASK = {"rejected_attention_mask": [1, 1]}
@@ -116,7 +119,7 @@ SAMPLES: list[Wrong] = [
         "misspelt, and no UTF-8",
         lambda: [pair(**{"ref_\ud800": 1})],
         KeyError,
-        f"sample 0: unknown key 'ref_\\ud800': {MISSPELT} {KNOWN}",
+        f"sample 0: unknown key 'ref_\\ud800': {MISSPELT} {SEPARATE_TAKES} {LOGPS})",
     ),
     ("missing", lambda: [pair(chosen_labels=ABSENT)], KeyError, f"sample 0: no 'chosen_labels' {HAS}"),
     ("missing later", lambda: [pair(), pair(chosen_labels=ABSENT)], KeyError, f"sample 1: no 'chosen_labels' {HAS}"),
@@ -134,9 +137,14 @@ SAMPLES: list[Wrong] = [
             f"misspelt {key}",
             lambda key=key: [pair(), pair(**{key: 1})],
             KeyError,
-            f"sample 1: unknown key '{key}': {MISSPELT} {KNOWN}",
+            f"sample 1: unknown key '{key}': {MISSPELT} {SEPARATE_TAKES} {alike})",
         )
-        for key in ("chosen_ids", "rejected_label", "prompt_input_ids", "ref_logps")
+        for key, alike in {
+            "chosen_ids": CHOSEN,
+            "rejected_label": REJECTED,
+            "prompt_input_ids": BOTH,
+            "ref_logps": LOGPS,
+        }.items()
     ),
     (
         "labels too short",
@@ -350,7 +358,7 @@ OPTIONS: list[Wrong] = [
         {"extra_keys": "error"},
         lambda: [pair(), pair(id=5)],
         KeyError,
-        f"sample 1: unknown key 'id': extra_keys=\"error\" allows none {KNOWN}",
+        f"sample 1: unknown key 'id': extra_keys=\"error\" allows none {SEPARATE_TAKES} {BOTH})",
     ),
     (
         "extra key lacking",

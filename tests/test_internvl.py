@@ -130,6 +130,7 @@ def test_lists_tuples_and_arrays_work_like_tensors() -> None:
 
 
 TILE = torch.zeros(1, 3, 2, 2)
+FLAGS = "expected flags of the tiles of all samples, or of none"
 
 DEVIATIONS: list[tuple[str, list[dict[str, Any]], type[Exception], str]] = [
     (
@@ -157,16 +158,16 @@ DEVIATIONS: list[tuple[str, list[dict[str, Any]], type[Exception], str]] = [
         "sample 0: 'image_flags' has 2 flags, but 'pixel_values' has 1 tiles (its first dimension counts them)",
     ),
     (
-        "tiles without flags",
-        [pair(pixel_values=TILE)],
+        "tiles without flags, next to others that have them",
+        [pair(pixel_values=TILE), pair(pixel_values=TILE, image_flags=torch.ones(1))],
         KeyError,
-        "sample 0: no 'image_flags', but 'pixel_values' has 1 tiles",
+        f"sample 0: no 'image_flags', but 'pixel_values' has 1 tiles: {FLAGS}",
     ),
     (
         "flags without tiles",
         [pair(image_flags=torch.ones(1))],
         KeyError,
-        "sample 0: no 'pixel_values', but 'image_flags' has 1 tiles",
+        "sample 0: no 'pixel_values', but 'image_flags' has 1 flags",
     ),
 ]
 

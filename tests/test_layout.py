@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 
 from dpo_collate import PreferenceCollator
-from dpo_collate.layout import IMAGES, NAMED, SEPARATE, Column, Layout, Length, Matrix, Media, Scalar
+from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
+from dpo_collate.named import IMAGES, NAMES, SEPARATE, named
 
 # --- wrong tables ---------------------------------------------------------------------------------
 
 Make = Callable[..., Any]
+
+COUNTS = ("position", "row", "segment")
+PER_ROW = ("length", "cu_seq_lens", "max_length")
 
 IDS = Column("ids", pad="pad_token_id")
 ROW = Matrix((("chosen",),), (IDS,))
@@ -42,6 +46,19 @@ def layout(**fields: Any) -> Layout:
 
 SYMBOLS = "expected 'pad_token_id' or 'label_pad_token_id'"
 DTYPES = "expected 'int64' or 'int32' or 'bool' or 'float32' or 'float64'"
+WORDS = "'tokens', 'ones', 'position', 'row', 'segment', 'length', 'cu_seq_lens', 'max_length'"
+ONE_STAR = "expected one '*', in a name that is also the one key"
+NESTS = "expected None, 'sample', or tuples and dicts of names"
+TILES = "blank and flags_of are for tiles, which are concatenated"
+
+MEANINGLESS: list[tuple[str, str, Any]] = [
+    *((of, "start", 1) for of in ("tokens", "ones", "{}_labels", *PER_ROW)),
+    *((of, name, 1) for of in (*COUNTS, *PER_ROW) for name in ("skip", "shift")),
+    *((of, "differs_from", 0) for of in (*COUNTS, *PER_ROW)),
+    *((of, "nonempty", True) for of in (*COUNTS, *PER_ROW)),
+    *((of, "pad", 0) for of in PER_ROW),
+    *((of, "on", ()) for of in PER_ROW),
+]
 
 WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
     (Length, {"max_length": 0}, ValueError, "max_length=0: expected 1 or more"),
@@ -108,7 +125,7 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
         column,
         {"of": "labels"},
         ValueError,
-        "of='labels': expected 'tokens', 'ones', or a key with '{}' where the stem goes",
+        f"of='labels': expected {WORDS}, or a key with '{{}}' where the stem goes",
     ),
     (column, {"pad": "eos_token_id"}, ValueError, f"pad='eos_token_id': {SYMBOLS}"),
     (column, {"pad": []}, TypeError, "pad=[]: expected an integer"),
@@ -121,6 +138,27 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
     (column, {"differs_from": "pad"}, ValueError, f"differs_from='pad': {SYMBOLS}"),
     (column, {"differs_from": []}, TypeError, "differs_from=[]: expected an integer"),
     (column, {"default": 1}, ValueError, "default=1: expected None or 'ones'"),
+    (column, {"skip": -1}, ValueError, "skip=-1: expected 0 or more"),
+    (column, {"shift": 0.5}, TypeError, "shift=0.5: expected an integer"),
+    (column, {"start": "0"}, TypeError, "start='0': expected an integer"),
+    (column, {"of": "row", "start": 2**63}, ValueError, f"start={2**63}: expected an integer of 64 bits"),
+    (column, {"pad": "continue"}, ValueError, f"pad='continue': {SYMBOLS}"),
+    (
+        column,
+        {"of": "position", "pad": "continue", "on": (0,)},
+        ValueError,
+        "on=(0,): positions that continue are those of all segments",
+    ),
+    (column, {"of": "row", "pad": "continue"}, ValueError, f"pad='continue': {SYMBOLS}"),
+    (column, {"of": "position", "pad": "stop"}, ValueError, f"pad='stop': {SYMBOLS} or 'continue'"),
+    *(
+        (column, {"of": of, "dtype": "float32"}, ValueError, "dtype='float32': expected 'int64' or 'int32'")
+        for of in (*COUNTS, *PER_ROW)
+    ),
+    *(
+        (column, {"of": of, name: value}, ValueError, f"of={of!r}: {name}={value!r} means nothing there")
+        for of, name, value in MEANINGLESS
+    ),
     (matrix, {"rows": ("chosen",)}, TypeError, "rows=('chosen',): expected a tuple of tuple"),
     (matrix, {"rows": [("chosen",)]}, TypeError, "rows=[('chosen',)]: expected a tuple of tuple"),
     (matrix, {"rows": ((1,),)}, TypeError, "rows=(1,): expected a tuple of str"),
@@ -157,6 +195,65 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
         ValueError,
         "name='{}_ids': a matrix of several rows has no one stem to name it by",
     ),
+    (matrix, {"flat": 1}, TypeError, "flat=1: expected a bool"),
+    (matrix, {"tail": "row"}, ValueError, "tail='row': expected 'segment' or 'outside'"),
+    (matrix, {"drop_last": -1}, ValueError, "drop_last=-1: expected 0 or more"),
+    (matrix, {"optional": None}, TypeError, "optional=None: expected a bool"),
+    (
+        matrix,
+        {"flat": True, "side": "left"},
+        ValueError,
+        "side='left': rows of a flat matrix lie end to end, with no padding before them",
+    ),
+    (
+        matrix,
+        {"columns": (column(of="position", pad="continue"),), "side": "left"},
+        ValueError,
+        "side='left': positions ('ids') cannot continue before the first",
+    ),
+    *(
+        (
+            matrix,
+            {"rows": rows},
+            ValueError,
+            f"rows={rows!r}: '*' is for rows of any one stem, expected (('*',),)",
+        )
+        for rows in ((("*",), ("rejected",)), (("prompt", "*"),), (("*_side",),))
+    ),
+    (
+        matrix,
+        {"rows": (("*",),), "tokens": "{}_and_{}"},
+        ValueError,
+        "tokens='{}_and_{}': expected '{}' once, where any stem goes",
+    ),
+    (media, {"combine": "sum"}, ValueError, "combine='sum': expected 'cat' or 'stack' or 'pad'"),
+    (media, {"pad": "0"}, TypeError, "pad='0': expected an integer"),
+    (
+        media,
+        {"dtype": "bfloat16"},
+        ValueError,
+        "dtype='bfloat16': expected None or 'int64' or 'int32' or 'bool' or 'float16' or 'float32' or 'float64'",
+    ),
+    (media, {"combine": "stack", "blank": (3,)}, ValueError, f"combine='stack': {TILES}"),
+    (media, {"combine": "pad", "flags_of": "images"}, ValueError, f"combine='pad': {TILES}"),
+    (
+        media,
+        {"name": "*_pixels", "keys": ("pixels",)},
+        ValueError,
+        f"name='*_pixels', keys=('pixels',): {ONE_STAR}",
+    ),
+    (
+        media,
+        {"name": "pixels", "keys": ("*_pixels",)},
+        ValueError,
+        f"name='pixels', keys=('*_pixels',): {ONE_STAR}",
+    ),
+    (
+        scalar,
+        {"name": "*_of_*", "keys": ("*_of_*",)},
+        ValueError,
+        f"name='*_of_*', keys=('*_of_*',): {ONE_STAR}",
+    ),
     (media, {"name": 5}, TypeError, "name=5: expected a str"),
     (media, {"optional": 0}, TypeError, "optional=0: expected a bool"),
     (media, {"keys": "pixels"}, TypeError, "keys='pixels': expected a tuple of str (a tuple of one needs a comma)"),
@@ -167,7 +264,7 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
     (scalar, {"optional": "no"}, TypeError, "optional='no': expected a bool"),
     (scalar, {"keys": ["margin"]}, TypeError, "keys=['margin']: expected a tuple of str"),
     (scalar, {"keys": ()}, ValueError, "keys=(): expected at least one key"),
-    (scalar, {"dtype": "float16"}, ValueError, f"dtype='float16': {DTYPES}"),
+    (scalar, {"dtype": "float16"}, ValueError, f"dtype='float16': {DTYPES.replace('expected', 'expected None or')}"),
     (scalar, {"default": [0.0]}, TypeError, "default=[0.0]: expected an integer"),
     (scalar, {"default": "pad_token_id"}, TypeError, "default='pad_token_id': expected an integer"),
     (layout, {"name": 5}, TypeError, "name=5: expected a str"),
@@ -185,7 +282,42 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
     (layout, {"ignored": (1,)}, TypeError, "ignored=(1,): expected a tuple of str"),
     (layout, {"order": "random"}, ValueError, "order='random': expected 'grouped' or 'interleaved'"),
     (layout, {"extra": "keep"}, ValueError, "extra='keep': expected 'drop' or 'list' or 'stack' or 'error'"),
-    (layout, {"returns": "tuple"}, ValueError, "returns='tuple': expected None or 'sample'"),
+    (layout, {"constants": {"mask": None}}, TypeError, "constants={'mask': None}: expected a tuple of tuple"),
+    (layout, {"constants": ("mask", None)}, TypeError, "constants=('mask', None): expected a tuple of tuple"),
+    (layout, {"constants": (("mask",),)}, TypeError, "constants=(('mask',),): expected pairs of a name and a value"),
+    (layout, {"constants": ((1, None),)}, TypeError, "constants=((1, None),): expected pairs of a name and a value"),
+    (
+        layout,
+        {"constants": (("ids", None),)},
+        ValueError,
+        "layout 'mine' names 'ids' twice: expected each key of the batch once",
+    ),
+    (layout, {"sample": ["chosen"]}, TypeError, "sample=['chosen']: expected a tuple of str"),
+    (layout, {"unbatch": 1}, TypeError, "unbatch=1: expected a bool"),
+    (layout, {"returns": "tuple"}, ValueError, "returns='tuple': expected None or 'sample' or 'ids'"),
+    (layout, {"returns": ("ids", "labels")}, ValueError, "returns='labels': expected 'ids'"),
+    (layout, {"returns": {"data": ("sample",)}}, ValueError, "returns='sample': expected 'ids'"),
+    (
+        layout,
+        {"returns": ("ids",), "extra": "list"},
+        ValueError,
+        "extra='list': unknown keys have no place in returns=('ids',)",
+    ),
+    (layout, {"returns": 5}, TypeError, f"returns=5: {NESTS}"),
+    (layout, {"returns": ["ids"]}, TypeError, f"returns=['ids']: {NESTS}"),
+    (layout, {"returns": {"data": None}}, TypeError, f"returns=None: {NESTS}"),
+    (
+        layout,
+        {"scalars": (scalar(name="*_logps", keys=("*_logps",)),), "returns": ("ids", "*_logps")},
+        ValueError,
+        "returns='*_logps': expected 'ids'",
+    ),
+    (
+        layout,
+        {"media": (media(combine="stack"), media(name="flags", flags_of="pixels"))},
+        ValueError,
+        "flags_of='pixels': expected the name of another medium, of tiles",
+    ),
     (
         layout,
         {"scalars": (scalar(name="ids"),)},
@@ -208,13 +340,13 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
         layout,
         {"media": (media(flags_of="images"),)},
         ValueError,
-        "flags_of='images': expected the name of another medium",
+        "flags_of='images': expected the name of another medium, of tiles",
     ),
     (
         layout,
         {"media": (media(flags_of="pixels"),)},
         ValueError,
-        "flags_of='pixels': expected the name of another medium",
+        "flags_of='pixels': expected the name of another medium, of tiles",
     ),
 ]
 
@@ -273,16 +405,16 @@ def test_names() -> None:
         ),
         media=IMAGES,
         scalars=(scalar(),),
+        constants=(("kind", "dpo"),),
     )
-    assert table.names() == ("chosen_input_ids", "mask", "both", "pixel_values", "image_flags", "margin")
+    assert table.names() == ("chosen_input_ids", "mask", "both", "pixel_values", "image_flags", "margin", "kind")
 
 
 def test_named_layouts() -> None:
-    assert list(NAMED) == ["separate"]
-    assert all(name == table.name for name, table in NAMED.items())
-    assert SEPARATE.names() == (
-        *("chosen_input_ids", "chosen_labels", "chosen_attention_mask"),
-        *("rejected_input_ids", "rejected_labels", "rejected_attention_mask"),
-        *("pixel_values", "image_flags"),
-        *("ref_chosen_logps", "ref_rejected_logps", "margin"),
-    )
+    assert [named(name).name for name in NAMES] == list(NAMES)
+    assert named("separate") is SEPARATE
+    names = SEPARATE.names()
+    assert names[:3] == ("chosen_input_ids", "chosen_labels", "chosen_attention_mask")
+    assert names[3:6] == ("rejected_input_ids", "rejected_labels", "rejected_attention_mask")
+    assert names[6:8] == ("pixel_values", "image_flags")
+    assert names[-3:] == ("ref_chosen_logps", "ref_rejected_logps", "margin")

@@ -152,7 +152,7 @@ WRONG: list[tuple[Any, type[Exception], str]] = [
         MemoryError,
         f"sample 1: 'chosen_input_ids', padded to a width of {2**62}, makes a batch larger than the address space",
     ),
-    (wrong(pixel_values=torch.ones(1, 2)), KeyError, "sample 1: no 'image_flags', but 'pixel_values' has 1 tiles"),
+    (wrong(image_flags=[1]), KeyError, "sample 1: no 'pixel_values', but 'image_flags' has 1 flags"),
 ]
 
 

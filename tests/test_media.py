@@ -11,7 +11,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from dpo_collate import PreferenceCollator, dpo_collate
-from dpo_collate.layout import SEPARATE, Layout, Media
+from dpo_collate.layout import Layout, Media
+from dpo_collate.named import SEPARATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -265,8 +266,10 @@ def test_batches_share_nothing_with_samples() -> None:
 
 CPU = "is on device meta, expected cpu: collate first, then move the batch"
 CUT = (
-    "truncation could cut image tokens, and the sample has images: expected a larger max_length, or samples that fit it"
+    "truncation could cut image tokens, and the sample has images: expected a larger max_length, samples that fit it, "
+    "or image_tokens=ImageTokens(...), which counts them"
 )
+FLAGS = "expected flags of the tiles of all samples, or of none"
 FIRST = "those of sample 0 have [3, 2, 2] and float32"
 AT = "sample 2: 'pixel_values'"
 SPARSE = torch.ones(2, 2).to_sparse()
@@ -334,14 +337,14 @@ WRONG: list[tuple[Any, ...]] = [
         {},
         lambda: [pictures(), pictures(image_flags=None)],
         KeyError,
-        "sample 1: no 'image_flags', but 'pixel_values' has 2 tiles",
+        f"sample 1: no 'image_flags', but 'pixel_values' has 2 tiles: {FLAGS}",
     ),
     (
         "no pixels",
         {},
         lambda: [pair(image_flags=torch.ones(2))],
         KeyError,
-        "sample 0: no 'pixel_values', but 'image_flags' has 2 tiles",
+        "sample 0: no 'pixel_values', but 'image_flags' has 2 flags",
     ),
     ("cut", {"max_length": 2}, lambda: [pair(), pictures(), pictures()], ValueError, f"sample 1: {CUT}"),
     (

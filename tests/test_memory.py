@@ -112,7 +112,9 @@ def test_no_reference_is_gained_or_lost(what: str) -> None:
         np.ndarray,
     ]
     objects += [_convert.row, _convert.number]
-    objects += [torch.Tensor, torch.int64, "chosen_input_ids", collator, collator._core, type(collator._core)]
+    assert collator._form is not None
+    core = collator._form.core
+    objects += [torch.Tensor, torch.int64, "chosen_input_ids", collator, core, type(core)]
     objects += [object, dict, list, KeyError, TypeError, ValueError, OverflowError, MemoryError, *everything(samples)]
     held = [id(value) for value in everything(samples)]
     gc.collect()

@@ -148,8 +148,8 @@ NO_IMAGE = {"pixel_values": torch.ones(2, 3), "image_flags": torch.tensor([0, 0]
 def test_truncation_of_a_sample_with_images() -> None:
     samples = [PAIRS[0] | NO_IMAGE, PAIRS[1] | IMAGE]
     sentence = (
-        "sample 1: truncation could cut image tokens, and the sample has images: expected a larger max_length, or "
-        "samples that fit it"
+        "sample 1: truncation could cut image tokens, and the sample has images: expected a larger max_length, "
+        "samples that fit it, or image_tokens=ImageTokens(...), which counts them"
     )
     with pytest.raises(ValueError, match="truncation could cut image tokens") as caught:
         batch_of(samples, max_length=3)
@@ -246,7 +246,7 @@ def test_extra_keys() -> None:
     assert batch_of(samples, extra_keys="stack") == {**batch_of(PAIRS), "id": [7, 8]}
     with pytest.raises(KeyError) as caught:
         batch_of(samples, extra_keys="error")
-    assert caught.value.args[0].startswith("sample 0: unknown key 'id': extra_keys=\"error\" allows none (the keys of ")
+    assert caught.value.args[0].startswith("sample 0: unknown key 'id': extra_keys=\"error\" allows none (layout ")
 
 
 @pytest.mark.parametrize("return_tensors", ["pt", "np"])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from dpo_collate import PreferenceCollator
-from dpo_collate.layout import SEPARATE, Column, Layout, Length, Matrix, Media, Scalar
+from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
+from dpo_collate.named import SEPARATE
 
 IDS = Column("ids", pad="pad_token_id")
 ROW = Matrix((("chosen",),), (IDS,))
@@ -93,6 +94,46 @@ def test_truncation_of_joined_rows(mode: str, kept: list[list[int]]) -> None:
     assert batch["input_ids"].tolist() == kept
 
 
+def test_a_layout_that_nobody_has_named() -> None:
+    # Prompt, chosen and rejected in one row of a flat batch: the prompt is read once, both answers follow it, each
+    # counted from the end of the prompt by a trainer that knows the segments.
+    columns = (
+        Column("input_ids"),
+        Column("labels", pad="label_pad_token_id", on=(1, 2)),
+        Column("segment", of="segment", pad=-1),
+        Column("position_ids", of="position"),
+        Column("cu_seq_lens", of="cu_seq_lens", dtype="int32"),
+    )
+    row = Matrix((("prompt", "chosen", "rejected"),), columns, tokens="{}_ids", flat=True, length=Length(multiple_of=4))
+    batch = batch_of(Layout("shared prompts", (row,), reserved=()), *PAIRS)
+    assert {key: value.tolist() for key, value in batch.items()} == {
+        "input_ids": [[1, 2, 3, 4, 5, 6, 7, 8]],
+        "labels": [[-100, -100, 3, 4, 5, -100, 7, 8]],
+        "segment": [[0, 0, 1, 2, 2, 0, 1, 1]],
+        "position_ids": [[0, 1, 2, 3, 4, 0, 1, 2]],
+        "cu_seq_lens": [0, 5, 8],
+    }
+
+
+def test_three_ways() -> None:
+    # Chosen, rejected and a reference answer, all in one matrix [3B, L], and as many rewards.
+    sides = ("chosen", "rejected", "reference")
+    table = Layout(
+        "three ways",
+        (Matrix(tuple((side,) for side in sides), (Column("input_ids"), Column("lengths", of="length"))),),
+        scalars=(Scalar("rewards", tuple(f"{side}_reward" for side in sides)),),
+        returns=("input_ids", {"lengths": "lengths", "rewards": "rewards"}),
+    )
+    first = {"chosen_input_ids": [1, 2], "rejected_input_ids": [3], "reference_input_ids": [4]}
+    second = {"chosen_input_ids": [5], "rejected_input_ids": [6], "reference_input_ids": []}
+    rewards = {"chosen_reward": 0.5, "rejected_reward": 0.25, "reference_reward": 0}
+    nest: Any = batch_of(table, {**first, **rewards}, {**second, **rewards})
+    ids, more = nest
+    assert ids.tolist() == [[1, 2], [5, 9], [3, 9], [6, 9], [4, 9], [9, 9]]
+    assert more["lengths"].tolist() == [2, 1, 1, 1, 1, 0]
+    assert more["rewards"].tolist() == [0.5, 0.5, 0.25, 0.25, 0, 0]
+
+
 def test_parallel_columns_of_other_dtypes() -> None:
     table = layout(
         matrices=(
@@ -149,7 +190,7 @@ def test_width_is_the_least_bucket_that_is_large_enough(tokens: int, width: int)
 
 def test_a_row_longer_than_every_bucket() -> None:
     table = layout(matrices=(replace(ROW, length=Length(buckets=(5, 2))),))
-    sentence = "sample 1: 'chosen_input_ids' needs a width of 6, more than the largest bucket 5"
+    sentence = "sample 1: 'chosen_input_ids', the longest row, makes a width of 6, more than the largest bucket 5"
     with pytest.raises(ValueError, match=f"^{sentence}$"):
         batch_of(table, {"chosen_input_ids": [1]}, {"chosen_input_ids": [1] * 6})
 

@@ -255,6 +255,8 @@ class PreferenceCollator:
                 check_tuple(name, getattr(self, name), kind)
         if self.image_tokens is not None and not isinstance(self.image_tokens, ImageTokens):
             check_tuple("image_tokens", self.image_tokens, ImageTokens)
+        if len({tokens.id for tokens in self.counted_tokens()}) < len(self.counted_tokens()):
+            raise ValueError(f"image_tokens={self.image_tokens!r}: expected tokens of different ids")
 
     def _check_choices(self) -> None:
         choices: dict[str, tuple[object, ...]] = {

@@ -30,7 +30,8 @@ class ImageTokens:
         per_grid: Or: how many patches of a side are merged to one token (Qwen-VL's ``merge_size``, 2): an
             image of t by h by w patches has ``t * h * w / per_grid**2`` tokens.
         medium: Name of the medium that is counted: ``"pixel_values"`` where tiles are, ``"image_grid_thw"``
-            where grids are, unless another is named, such as ``"video_grid_thw"``.
+            where grids are, unless another is named, such as ``"video_grid_thw"``. Of a medium with two keys the
+            first is taken for that of the chosen rows, the second for that of the rejected ones.
 
     Example:
         >>> from dpo_collate import ImageTokens, PreferenceCollator

@@ -200,6 +200,8 @@ class Column:
             without += ["skip", "shift", "differs_from", "nonempty"]
         if self.of in _PER_ROW:
             without += ["pad", "on"]
+        if self.pad == "continue" and self.on is not None:
+            raise ValueError(f"on={self.on!r}: positions that continue are those of all segments")
         for name in without:
             # Not only what is true: 0 is a number to differ from.
             if getattr(self, name) != getattr(Column, name):
@@ -431,6 +433,8 @@ class Layout:
             check_choice("returns", self.returns, (None, "sample", *names))
         else:
             _check_nest(self.returns, names)
+        if self.extra in {"list", "stack"} and self.returns is not None and self.returns != "sample":
+            raise ValueError(f"extra={self.extra!r}: unknown keys have no place in returns={self.returns!r}")
         _check_flags(self.media)
 
     def names(self) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from functools import lru_cache
 from typing import Literal, TypeAlias, get_args
 
 from ._checks import check_choice
-from .layout import Column, Layout, Matrix, Media, Scalar
+from .layout import RESERVED, Column, Layout, Matrix, Media, Scalar
 
 __all__ = ["IMAGES", "NAMES", "PAIR", "SEPARATE", "Images", "Inputs", "Targets", "named"]
 
@@ -92,6 +92,9 @@ def named(
             images of their own, under ``chosen_pixel_values`` and ``rejected_pixel_values``. None: per
             row where both sides are in one matrix, else per pair.
 
+    Attention masks of the samples, ``{stem}_attention_mask``, are padded with 0, or made from lengths where no
+    sample has them; ``padding_free`` has none, and does not look at those of the samples.
+
     Raises:
         ValueError: There is no such layout, or an option makes no sense with it.
 
@@ -110,14 +113,13 @@ def named(
     if name == "separate":
         stems = [(("prompt", side),) if split else ((side,),) for side in PAIR]
         matrices = tuple(_matrix(rows, "{}_", split, targets or "labels") for rows in stems)
-        return Layout(name, matrices, _media(images or "per_pair", joined=False), _NUMBERS)
+        return _layout(name, matrices, _media(images or "per_pair", joined=False))
     rows = tuple(("prompt", side) if split else (side,) for side in PAIR)
+    media = _media(images or "per_row", joined=True)
     if name == "padding_free":
-        matrix = _flat(rows, split, targets or "labels")
-    else:
-        matrix = _matrix(rows, "", split, targets or ("completion_mask" if split else "labels"))
-    order: Literal["grouped", "interleaved"] = "interleaved" if name == "interleaved" else "grouped"
-    return Layout(name, (matrix,), _media(images or "per_row", joined=True), _NUMBERS, order=order)
+        return _layout(name, (_flat(rows, split, targets or "labels"),), media)
+    matrix = _matrix(rows, "", split, targets or ("completion_mask" if split else "labels"))
+    return _layout(name, (matrix,), media)
 
 
 def refuse(name: str, options: dict[str, object]) -> None:
@@ -127,13 +129,27 @@ def refuse(name: str, options: dict[str, object]) -> None:
             raise ValueError(f"{option}={options[option]!r}: layout {name!r} takes none, as {why}")
 
 
+def _layout(name: str, matrices: tuple[Matrix, ...], media: tuple[Media, ...]) -> Layout:
+    taken = {key for medium in media for key in medium.keys}
+    return Layout(
+        name,
+        matrices,
+        media,
+        _NUMBERS,
+        order="interleaved" if name == "interleaved" else "grouped",
+        # Images under keys that another form of the layout takes would be lost.
+        reserved=(*RESERVED, *(key for key in _MEDIA if key not in taken)),
+        # Where there is no padding there is nothing to mask, but tokenizers make masks.
+        ignored=tuple(f"{stem}_attention_mask" for stem in ("prompt", *PAIR)) if name == "padding_free" else (),
+    )
+
+
 def _ids(prefix: str) -> Column:
     return Column(f"{prefix}input_ids", pad="pad_token_id")
 
 
-def _mask(prefix: str, of: str) -> Column:
-    name = f"{prefix}attention_mask"
-    return Column(name, of="ones") if of == "ones" else Column(name, of=of, default="ones")
+def _mask(prefix: str) -> Column:
+    return Column(f"{prefix}attention_mask", of="{}_attention_mask", default="ones")
 
 
 def _target(prefix: str, targets: Targets, *, split: bool, skip: int = 0) -> Column:
@@ -155,9 +171,8 @@ def _tokens(*, split: bool) -> str:
 def _matrix(rows: tuple[tuple[str, ...], ...], prefix: str, split: bool, targets: Targets) -> Matrix:  # noqa: FBT001
     """Padded rows."""
     target = _target(prefix, targets, split=split)
-    mask = _mask(prefix, "ones" if split else "{}_attention_mask")
     # Each in the order of the trainer that has this layout.
-    described = (target, mask) if prefix else (mask, target)
+    described = (target, _mask(prefix)) if prefix else (_mask(prefix), target)
     return Matrix(rows, (_ids(prefix), *described), tokens=_tokens(split=split))
 
 
@@ -186,11 +201,9 @@ def _prompt_left(inputs: Inputs | None, targets: Targets | None, images: Images 
     if images not in {None, "per_pair"}:
         raise ValueError(f"images={images!r}: {alone}, and its trainer repeats the images itself")
     split = inputs == "split"
-    mask = _mask("{}_", "ones" if split else "{}_attention_mask")
+    columns = (_ids("{}_"), _mask("{}_"))
     matrices = tuple(
-        Matrix(
-            ((stem,),), (_ids("{}_"), mask), tokens=_tokens(split=split), side="left" if stem == "prompt" else "right"
-        )
+        Matrix(((stem,),), columns, tokens=_tokens(split=split), side="left" if stem == "prompt" else "right")
         for stem in ("prompt", *PAIR)
     )
     media = (
@@ -198,7 +211,7 @@ def _prompt_left(inputs: Inputs | None, targets: Targets | None, images: Images 
         Media("pixel_attention_mask", ("pixel_attention_mask",), combine="pad"),
         Media("image_sizes", ("image_sizes",), combine="stack"),
     )
-    return Layout("prompt_left", matrices, media, _NUMBERS)
+    return _layout("prompt_left", matrices, media)
 
 
 def _media(images: Images, *, joined: bool) -> tuple[Media, ...]:

@@ -122,8 +122,11 @@ impl Table {
                 None => media.push(resolver.gather(&scalar.keys)?),
             }
         }
-        // A sample may carry what the batch will make anew (InternVL's carry their masks).
-        for name in output.iter().chain(&table.ignored) {
+        // A sample may carry what the batch will make anew (InternVL's carry their masks), but not images, which
+        // would be lost if the batch has others of that name.
+        let columns = table.matrices.iter().map(|matrix| matrix.columns.len()).sum();
+        let (columns, others) = output.split_at(columns);
+        for name in columns.iter().chain(others.iter().skip(table.media.len())).chain(&table.ignored) {
             if !resolver.names.contains(name) {
                 resolver.key(name, Role::Ignored)?;
             }
@@ -229,7 +232,7 @@ impl Resolver {
             "max_length" => Content::MaxLength,
             template if template.contains("{}") => {
                 let floats = dtype.is_float() || table.differs_from.is_some();
-                let role = Role::Row { required: absent == Absent::Error, floats };
+                let role = Role::Row { required: absent == Absent::Error && !matrix.optional, floats };
                 Content::Parallel(self.rows(matrix, template, role)?)
             }
             other => return Err(unknown_word("of", other)),

@@ -253,7 +253,8 @@ unsafe fn view<'a>(value: &'a Bound<'_, PyAny>, exchange: Option<&Exchange>, unb
             return exchange.view(value, unbatch);
         }
         if let Some(list) = List::view(value) {
-            return Some(Source::List(list));
+            // A list of one list is as long as that one.
+            return (!(unbatch && list.is_nested())).then_some(Source::List(list));
         }
         if value.get_type().is(value.py().get_type::<PyUntypedArray>()) {
             return numpy::view(value.cast_unchecked::<PyUntypedArray>(), unbatch);

@@ -93,7 +93,8 @@ impl Keys {
     pub(super) fn check_unknown(&self, sample: usize, key: &Bound<'_, PyAny>) -> Result<(), Failure> {
         let name = key.cast::<PyString>().ok();
         let name = name.as_ref().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let why = if self.reserved.iter().any(|prefix| name.starts_with(prefix)) {
+        let prefix = self.reserved.iter().find(|prefix| name.starts_with(prefix.as_str()));
+        let why = if prefix.is_some() {
             Refusal::Reserved
         } else if self.unknown == Unknown::Error {
             Refusal::Extra
@@ -104,9 +105,20 @@ impl Keys {
             name: key.repr()?.to_string(),
             why,
             layout: self.layout.clone(),
-            known: self.names.iter().map(Py::to_string).collect(),
+            known: self.like(prefix),
         };
         Err(CollateError { sample: Some(sample), key: None, cause }.into())
+    }
+
+    /// The keys that a misspelt one may have been meant for: those that begin alike, else the rows.
+    fn like(&self, prefix: Option<&String>) -> Vec<String> {
+        let names = || self.names.iter().map(Py::to_string);
+        let alike: Vec<String> = names().filter(|name| prefix.is_some_and(|prefix| name.starts_with(prefix))).collect();
+        if !alike.is_empty() {
+            return alike;
+        }
+        let rows = names().zip(&self.roles).filter(|(_, role)| matches!(role, Role::Row { .. }));
+        rows.map(|(name, _)| name).collect()
     }
 
     /// The sample as an exact dict: itself, or a copy of what a subclass or another mapping holds.

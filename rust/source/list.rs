@@ -67,6 +67,12 @@ impl<'a> List<'a> {
         self.items.is_empty()
     }
 
+    /// Whether it has one item that is no int.
+    pub(super) fn is_nested(&self) -> bool {
+        // SAFETY: `view`'s contract: the list is as it was, and so are its items.
+        matches!(self.items, &[item] if unsafe { int(item, false) }.is_none())
+    }
+
     pub(super) fn read<E: From<NotPlain>>(
         &self,
         window: Range<usize>,

@@ -67,13 +67,13 @@ fn keys() {
     assert_says(
         of_sample(unknown(Refusal::Reserved)),
         Kind::Key,
-        "sample 2: unknown key 'ref_logp': it begins like a key that matters, but is none: rename or remove it (the \
-         keys of layout 'mine': 'ids', 'labels')",
+        "sample 2: unknown key 'ref_logp': it begins like a key that matters, but is none here: rename or remove \
+         it, or choose the layout or the option that takes it (layout 'mine' takes 'ids', 'labels')",
     );
     assert_says(
         of_sample(unknown(Refusal::Extra)),
         Kind::Key,
-        "sample 2: unknown key 'ref_logp': extra_keys=\"error\" allows none (the keys of layout 'mine': 'ids', 'labels')",
+        "sample 2: unknown key 'ref_logp': extra_keys=\"error\" allows none (layout 'mine' takes 'ids', 'labels')",
     );
 }
 
@@ -151,7 +151,7 @@ fn no_bucket() {
     assert_says(
         sentence(Cause::NoBucket { width: 600, largest: 512 }),
         Kind::Value,
-        "sample 3: 'chosen_labels' needs a width of 600, more than the largest bucket 512",
+        "sample 3: 'chosen_labels', the longest row, makes a width of 600, more than the largest bucket 512",
     );
 }
 

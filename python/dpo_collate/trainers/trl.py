@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
 
 from ._cached import cached
+from ._trl_call import TrlCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +53,7 @@ DPO = Layout(
 
 
 @dataclass
-class DataCollatorForPreference:
+class DataCollatorForPreference(TrlCall):
     """Collates pairs for ``trl.DPOTrainer``.
 
     Samples have ``prompt_ids``, ``chosen_ids`` and ``rejected_ids`` (1-D), and maybe ``ref_chosen_logps`` and
@@ -92,10 +93,7 @@ class DataCollatorForPreference:
     _: KW_ONLY
     model_keys: tuple[str, ...] = ()
 
-    def __call__(
-        self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"] | None = None
-    ) -> Batch:
-        """Makes a batch of a list of samples."""
+    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
         if isinstance(self.model_keys, str):
             raise TypeError(f"model_keys={self.model_keys!r}: expected a tuple of keys")
         collator = _with(tuple(self.model_keys))(
@@ -103,7 +101,7 @@ class DataCollatorForPreference:
             max_length=self.max_length,
             truncation_mode=self.truncation_mode,
             pad_to_multiple_of=self.pad_to_multiple_of,
-            return_tensors=return_tensors or self.return_tensors,
+            return_tensors=return_tensors,
         )
         return collator(features)
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
 
 from ._cached import cached
+from ._trl_call import TrlCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -54,7 +55,7 @@ _collator = cached(KTO)
 
 
 @dataclass
-class DataCollatorForUnpairedPreference:
+class DataCollatorForUnpairedPreference(TrlCall):
     """Collates single completions, each of them good or bad, for ``trl.KTOTrainer``.
 
     Samples have ``prompt_ids`` and ``completion_ids`` (1-D) and ``label``, and maybe ``KL_completion_ids``,
@@ -84,14 +85,11 @@ class DataCollatorForUnpairedPreference:
     pad_to_multiple_of: int | None = None
     return_tensors: Literal["pt", "np"] = "pt"
 
-    def __call__(
-        self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"] | None = None
-    ) -> Batch:
-        """Makes a batch of a list of samples."""
+    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
         collator = _collator(
             pad_token_id=self.pad_token_id,
             max_length=self.max_length,
             pad_to_multiple_of=self.pad_to_multiple_of,
-            return_tensors=return_tensors or self.return_tensors,
+            return_tensors=return_tensors,
         )
         return collator(features)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
 
 from ._cached import cached
+from ._trl_call import TrlCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ _dpo, _by_suffix, _encoder_decoder = cached(DPO), cached(BY_SUFFIX), cached(ENCO
 
 
 @dataclass
-class DataCollatorForPreference:
+class DataCollatorForPreference(TrlCall):
     """Collates pairs for ``trl.DPOTrainer`` of TRL 0.14 to 0.28.
 
     Samples have ``prompt_input_ids``, ``chosen_input_ids`` and ``rejected_input_ids`` (1-D, the latter two
@@ -135,11 +136,8 @@ class DataCollatorForPreference:
     pad_token_id: int
     return_tensors: Literal["pt", "np"] = "pt"
 
-    def __call__(
-        self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"] | None = None
-    ) -> Batch:
-        """Makes a batch of a list of samples."""
-        return _dpo(pad_token_id=self.pad_token_id, return_tensors=return_tensors or self.return_tensors)(features)
+    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
+        return _dpo(pad_token_id=self.pad_token_id, return_tensors=return_tensors)(features)
 
 
 @dataclass

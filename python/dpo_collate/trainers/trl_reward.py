@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
 
 from ._cached import cached
+from ._trl_call import TrlCall
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ _collator = cached(REWARD)
 
 
 @dataclass
-class DataCollatorForPreference:
+class DataCollatorForPreference(TrlCall):
     """Collates pairs for ``trl.RewardTrainer``.
 
     Samples have ``chosen_ids`` and ``rejected_ids`` (1-D, prompts included), and maybe ``margin``. The batch has
@@ -70,13 +71,10 @@ class DataCollatorForPreference:
     pad_to_multiple_of: int | None = None
     return_tensors: Literal["pt", "np"] = "pt"
 
-    def __call__(
-        self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"] | None = None
-    ) -> Batch:
-        """Makes a batch of a list of samples."""
+    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
         collator = _collator(
             pad_token_id=self.pad_token_id,
             pad_to_multiple_of=self.pad_to_multiple_of,
-            return_tensors=return_tensors or self.return_tensors,
+            return_tensors=return_tensors,
         )
         return collator(features)

@@ -1,0 +1,111 @@
+"""What a medium of a layout means: images and what accompanies them, in plain Python."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from reference_cells import Array, cell, converted, full, mapped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dpo_collate.layout import Layout, Media
+    from reference_cells import Number
+
+Found: TypeAlias = "dict[tuple[int, int], Array]"
+"""What samples have for a medium: by which of its keys, and which sample, in row order."""
+
+
+def entries(order: str, parts: int, samples: int) -> list[tuple[int, int]]:
+    """The order of what comes from several keys of each sample: (which of the keys, which sample)."""
+    if order == "grouped":
+        return [(part, sample) for part in range(parts) for sample in range(samples)]
+    return [(part, sample) for sample in range(samples) for part in range(parts)]
+
+
+def all_media(layout: Layout, samples: Sequence[Mapping[Any, Any]], truncated: set[int]) -> dict[Any, Any]:
+    """One array of each medium that the batch has.
+
+    A sample that has an image is not truncated. A tile with flag 0 is none; without any flag in the batch
+    every tile is an image.
+    """
+    found = {medium.name: _values(medium, layout.order, samples) for medium in layout.media}
+    flagged = {medium.flags_of for medium in layout.media if found[medium.name]}
+    for medium in layout.media:
+        images = {at for (_, at), array in found[medium.name].items()}
+        if medium.flags_of is not None:
+            _check_flags(found[medium.name], found[medium.flags_of])
+            images = {at for (_, at), array in found[medium.name].items() if any(array.values)}
+        if medium.name not in flagged and images & truncated:
+            raise ValueError("truncation could cut the image tokens of a sample")
+    batch = {}
+    for medium in layout.media:
+        arrays = list(found[medium.name].values())
+        if not arrays and medium.blank is not None:
+            dtype = medium.dtype or ("float32" if medium.flags_of is None else "int64")
+            arrays = [Array(dtype, (1, *medium.blank), [full(medium.blank, cell(0, dtype))])]
+        if arrays:
+            batch[medium.name] = _combined(medium, arrays)
+    return batch
+
+
+def _values(medium: Media, order: str, samples: Sequence[Mapping[Any, Any]]) -> Found:
+    """What the samples have, if it goes together."""
+    found: Found = {}
+    for part, at in entries(order, len(medium.keys), len(samples)):
+        value = samples[at].get(medium.keys[part])
+        if value is not None:
+            array = Array.of(value)
+            if not array.shape:
+                raise ValueError("the first dimension counts tiles, and there is none")
+            if array.shape[0] > 0 or medium.combine != "cat":
+                found[part, at] = _cast(array, medium.dtype)
+    if not found and not medium.optional:
+        raise KeyError(f"no sample has '{medium.name}'")
+    if medium.combine != "cat" and len(found) not in {0, len(medium.keys) * len(samples)}:
+        raise KeyError(f"only some samples have '{medium.name}'")
+    alike: set[Any] = {
+        # Concatenated on the first dimension; stacked; padded to the same size in every dimension.
+        {"cat": array.shape[1:], "stack": array.shape, "pad": len(array.shape)}[medium.combine]
+        for array in found.values()
+    }
+    if len(alike) > 1 or len({array.dtype for array in found.values()}) > 1:
+        raise ValueError("values of one medium are of one dtype and of shapes that go together")
+    return found
+
+
+def _cast(array: Array, dtype: str | None) -> Array:
+    if dtype is None:
+        return array
+    return Array(dtype, array.shape, mapped(array.values, lambda number: converted(number, dtype)))
+
+
+def _combined(medium: Media, arrays: Sequence[Array]) -> Array:
+    dtype = arrays[0].dtype
+    if medium.combine == "cat":
+        tiles = [tile for array in arrays for tile in array.values]
+        return Array(dtype, (len(tiles), *arrays[0].shape[1:]), tiles)
+    largest = tuple(max(sizes) for sizes in zip(*(array.shape for array in arrays), strict=True))
+    if "float" not in dtype and medium.pad != int(medium.pad):
+        raise OverflowError("a padding that is no integer")
+    pad = cell(medium.pad if "float" in dtype else int(medium.pad), dtype)
+    return Array(dtype, (len(arrays), *largest), [_padded(array.values, largest, pad) for array in arrays])
+
+
+def _padded(values: Any, shape: Sequence[int], pad: Number) -> Any:
+    """The values in the beginning of an array of that shape, the rest of which is padding."""
+    if not shape:
+        return values
+    missing = shape[0] - len(values)
+    return [*(_padded(value, shape[1:], pad) for value in values), *(full(shape[1:], pad) for _ in range(missing))]
+
+
+def _check_flags(flags: Found, tiles: Found) -> None:
+    """Where there are flags, each tile has one."""
+    if not flags:
+        return
+    if flags.keys() != tiles.keys():
+        raise KeyError("tiles without flags, or flags without tiles")
+    for at, array in flags.items():
+        if array.shape != tiles[at].shape[:1]:
+            raise ValueError("not one flag for each tile")
