@@ -274,9 +274,9 @@ class _Reference:
 
     def unknown_keys(self) -> list[Any]:
         """Those of the first sample, if the layout wants them in the batch."""
-        # What the batch makes anew is known, but not images of a name that the batch has others under.
-        made = {*self.layout.names()} - {medium.name for medium in self.layout.media}
-        known = {*made, *self.layout.ignored, *_row_keys(self.layout)}
+        # What the batch makes anew is known, but not images under a reserved name: the batch has others there.
+        images = {medium.name for medium in self.layout.media if medium.name.startswith(self.layout.reserved)}
+        known = {*self.layout.names()} - images | {*self.layout.ignored, *_row_keys(self.layout)}
         known |= {key for medium in self.layout.media for key in medium.keys}
         known |= {key for scalar in self.layout.scalars for key in scalar.keys}
         unknown = [[key for key in sample if key not in known] for sample in self.samples]

@@ -282,7 +282,7 @@ def _draw_numbers(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample], sp
 
 def _draw_extras(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample]) -> None:
     read = {*domains(layout), *(key for part in (layout.media, layout.scalars) for found in part for key in found.keys)}
-    made = set(layout.names()) - {medium.name for medium in layout.media}
+    made = set(layout.names()) - {medium.name for medium in layout.media if medium.name.startswith(layout.reserved)}
     for key in (*layout.ignored, *sorted(made - read)):
         if draw(st.integers(0, 4)) == 0:
             samples[draw(st.integers(0, len(samples) - 1))][key] = "what the batch makes anew"

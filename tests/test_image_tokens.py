@@ -339,6 +339,7 @@ def test_the_medium_that_is_counted() -> None:
             ValueError,
             f"image_tokens={ImageTokens(1, per_tile=1, medium='audio')!r}: layout 'separate' has no medium 'audio'",
         ),
+        ("separate", (TILES, TILES), ValueError, f"image_tokens={(TILES, TILES)!r}: expected tokens of different ids"),
         ("separate", 256, TypeError, "image_tokens=256: expected a tuple of ImageTokens"),
         ("separate", [TILES], TypeError, f"image_tokens={[TILES]!r}: expected a tuple of ImageTokens"),
         ("separate", (TILES, 9), TypeError, f"image_tokens={(TILES, 9)!r}: expected a tuple of ImageTokens"),

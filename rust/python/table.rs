@@ -122,11 +122,13 @@ impl Table {
                 None => media.push(resolver.gather(&scalar.keys)?),
             }
         }
-        // A sample may carry what the batch will make anew (InternVL's carry their masks), but not images, which
-        // would be lost if the batch has others of that name.
+        // A sample may carry what the batch will make anew (InternVL's carry their masks); but images under a
+        // reserved name would be lost if the batch has others of that name.
         let columns = table.matrices.iter().map(|matrix| matrix.columns.len()).sum();
-        let (columns, others) = output.split_at(columns);
-        for name in columns.iter().chain(others.iter().skip(table.media.len())).chain(&table.ignored) {
+        let images = columns..columns + table.media.len();
+        let reserved = |name: &String| table.reserved.iter().any(|prefix| name.starts_with(prefix));
+        let anew = output.iter().enumerate().filter(|(index, name)| !(images.contains(index) && reserved(name)));
+        for name in anew.map(|(_, name)| name).chain(&table.ignored) {
             if !resolver.names.contains(name) {
                 resolver.key(name, Role::Ignored)?;
             }
