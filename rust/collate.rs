@@ -11,7 +11,8 @@ use crate::error::{Cause, CollateError, Number};
 use crate::layout::{Key, Layout};
 use crate::plan::{Array, Lengths, Plan, Request};
 use crate::rows::{Count, Rows};
-use crate::source::{NotPlain, Source};
+use crate::source::Source;
+pub use crate::source::Stop;
 
 /// The values of a batch, sample by sample, key by key in the order of [`Layout::keys`].
 #[derive(Clone, Copy, Debug)]
@@ -31,27 +32,6 @@ pub struct Collated {
     pub lease: Lease,
     /// How often each row has each id of [`Layout::counted`].
     pub counts: Vec<Count>,
-}
-
-/// Why there is no batch.
-#[derive(Debug, PartialEq)]
-pub enum Stop {
-    /// A source cannot be read while no Python code may run.
-    NotPlain,
-    /// The batch is wrong.
-    Error(CollateError),
-}
-
-impl From<NotPlain> for Stop {
-    fn from(_: NotPlain) -> Self {
-        Self::NotPlain
-    }
-}
-
-impl From<CollateError> for Stop {
-    fn from(error: CollateError) -> Self {
-        Self::Error(error)
-    }
 }
 
 /// Collates a batch: plans it, takes memory for it, fills that.

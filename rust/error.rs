@@ -105,6 +105,11 @@ pub enum Cause {
         /// The first sample that has the key.
         other: usize,
     },
+    /// A key that all samples or none must have is missing here, but the sample has one that goes with it.
+    MissingBeside {
+        /// The key that is there.
+        key: String,
+    },
     /// A parallel row is not as long as its tokens.
     Length {
         /// Values in the parallel row.
@@ -219,7 +224,8 @@ impl CollateError {
             | Cause::Unknown { .. }
             | Cause::NotInFirst { .. }
             | Cause::Missing
-            | Cause::MissingHere { .. } => Kind::Key,
+            | Cause::MissingHere { .. }
+            | Cause::MissingBeside { .. } => Kind::Key,
             Cause::NoMapping { .. } | Cause::IsNone | Cause::DType { .. } => Kind::Type,
             Cause::EmptyBatch
             | Cause::Length { .. }
@@ -262,6 +268,7 @@ impl fmt::Display for CollateError {
             Cause::IsNone => write!(f, "'{key}' is None, expected a 1-D tensor, array or list of integers"),
             Cause::Missing => write!(f, "no '{key}'"),
             Cause::MissingHere { other } => write!(f, "no '{key}', but sample {other} has it: {ALL_OR_NONE}"),
+            Cause::MissingBeside { key: other } => write!(f, "no '{key}', but it has '{other}': expected both or none"),
             Cause::Length { found, tokens, expected } => {
                 write!(f, "'{key}' has {found} tokens, but '{tokens}' has {expected}")
             }

@@ -269,7 +269,11 @@ impl Planner<'_> {
         let mut last = 0;
         for &key in &matrix.rows[part] {
             let segment = self.lengths.get(sample, key).ok_or_else(|| {
-                if matrix.optional { self.missing_here(sample, key) } else { self.at(sample, key, Cause::Missing) }
+                if matrix.optional {
+                    self.missing_here(sample, key, &matrix.rows)
+                } else {
+                    self.at(sample, key, Cause::Missing)
+                }
             })?;
             tokens =
                 tokens.checked_add(segment).ok_or_else(|| self.at(sample, key, Cause::TooLarge { width: segment }))?;
@@ -319,16 +323,23 @@ impl Planner<'_> {
         match lacking {
             None => Ok(Presence::Present),
             Some((sample, key)) if column.absent == Absent::Error => Err(self.at(sample, key, Cause::Missing)),
-            Some((sample, key)) if having => Err(self.missing_here(sample, key)),
+            Some((sample, key)) if having => Err(self.missing_here(sample, key, parallel)),
             Some(_) => Ok(Presence::Absent),
         }
     }
 
     /// An optional key is not there, while others of its kind are: mostly in another sample, else in
     /// this one, which has it for its other side alone.
-    fn missing_here(&self, sample: usize, key: Key) -> CollateError {
-        let other = (0..self.lengths.samples()).find(|&other| self.lengths.get(other, key).is_some());
-        self.at(sample, key, other.map_or(Cause::Missing, |other| Cause::MissingHere { other }))
+    fn missing_here(&self, sample: usize, key: Key, kind: &[Vec<Key>]) -> CollateError {
+        let has = |sample: usize, key: Key| self.lengths.get(sample, key).is_some();
+        let other = (0..self.lengths.samples()).find(|&other| has(other, key));
+        let beside = kind.iter().flatten().find(|&&beside| has(sample, beside));
+        let cause = match (other, beside) {
+            (Some(other), _) => Cause::MissingHere { other },
+            (None, Some(&beside)) => Cause::MissingBeside { key: self.layout.keys[beside].clone() },
+            (None, None) => Cause::Missing,
+        };
+        self.at(sample, key, cause)
     }
 
     fn scalar(&mut self, scalar: &Scalar) -> Result<Option<Array>, CollateError> {
@@ -339,7 +350,7 @@ impl Planner<'_> {
             if let Some((sample, key)) = each().find(|at| !has(at)) {
                 return match scalar.optional {
                     true if !each().any(|at| has(&at)) => Ok(None),
-                    true => Err(self.missing_here(sample, key)),
+                    true => Err(self.missing_here(sample, key, std::slice::from_ref(&scalar.keys))),
                     false => Err(self.at(sample, key, Cause::Missing)),
                 };
             }

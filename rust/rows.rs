@@ -5,12 +5,11 @@ use std::ops::Range;
 
 use crate::arena::Lease;
 use crate::cells::{Cell, DType, Values, with_cell};
-use crate::collate::Stop;
 use crate::error::{Cause, CollateError, Number};
 use crate::fill::{self, Misfit};
 use crate::layout::{Column, Content, Key, Layout, Matrix, Side};
 use crate::plan::{Array, Output, PlannedColumn, PlannedMatrix, Row};
-use crate::source::Source;
+use crate::source::{Source, Stop};
 
 /// One matrix of a batch, with what it is written from.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +37,7 @@ pub struct Count {
     pub id: i64,
     /// How often the whole row has it.
     pub tokens: usize,
-    /// How often what truncation leaves of the row has it.
+    /// How often what gets a cell has it.
     pub kept: usize,
 }
 
@@ -73,7 +72,8 @@ impl Rows<'_> {
                 for &key in &self.matrix.rows[row.part] {
                     let source = self.source(row.sample, key)?;
                     let end = begin + source.len();
-                    let window = row.start.clamp(begin, end) - begin..row.end.clamp(begin, end) - begin;
+                    let last = row.start + row.content;
+                    let window = row.start.clamp(begin, end) - begin..last.clamp(begin, end) - begin;
                     begin = end;
                     let (before, behind) = (0..window.start, window.end..source.len());
                     for (window, kept) in [(before, false), (window, true), (behind, false)] {
@@ -188,6 +188,7 @@ impl Rows<'_> {
 
         let must_keep = column.nonempty || column.scored && row.is_truncated();
         let mut kept = !must_keep;
+        let tokens_are_kept = column.on.is_some() && column.content == Content::Tokens && column.differs_from.is_none();
         let mut begin = 0;
         for (segment, &tokens) in self.matrix.rows[row.part].iter().enumerate() {
             let end = begin + self.source(row.sample, tokens)?.len();
@@ -208,6 +209,8 @@ impl Rows<'_> {
                         fill::repeat(pad, these);
                     } else {
                         source.check_outside(&window)?;
+                        // Of tokens any may be the pad id; where segments are chosen, these are what is scored.
+                        kept |= tokens_are_kept && !these.is_empty();
                         kept |= self.values(column, source, (row.sample, key), window, these, !kept)?;
                     }
                 }
@@ -223,7 +226,7 @@ impl Rows<'_> {
             }
             begin = end;
         }
-        if kept {
+        if kept || !column.nonempty && !self.was_scored(column, shown, row, tokens_are_kept)? {
             return Ok(());
         }
         let key = match shown {
@@ -236,6 +239,29 @@ impl Rows<'_> {
             Cause::NothingKept
         };
         Err(self.at(row.sample, key.copied().unwrap_or_default(), cause).into())
+    }
+
+    /// Whether something of the row was scored before it was truncated.
+    #[cold]
+    fn was_scored(&self, column: &Column, shown: Shown<'_>, row: &Row, tokens_are_kept: bool) -> Result<bool, Stop> {
+        let mut scored = false;
+        for (segment, &tokens) in self.matrix.rows[row.part].iter().enumerate() {
+            if column.on.as_ref().is_some_and(|on| !on[segment]) {
+                continue;
+            }
+            match shown {
+                Shown::Keys(keys) if !tokens_are_kept => {
+                    let source = self.source(row.sample, keys[row.part][segment])?;
+                    let nothing = column.differs_from.unwrap_or(column.pad);
+                    source.read(0..source.len(), |_, values| {
+                        scored |= fill::any_differs(values, nothing);
+                        Ok::<(), Stop>(())
+                    })?;
+                }
+                _ => scored |= !self.source(row.sample, tokens)?.is_empty(),
+            }
+        }
+        Ok(scored)
     }
 
     /// Writes the values of one key; says whether any is not the pad, if asked to look.

@@ -80,7 +80,7 @@ class DropIn:
 
 
 def nothing_to_score(*pairs: tuple[str, str]) -> Callable[[Options, list[Any]], bool]:
-    """Whether truncation leaves no completion: such a sample is an error in ours."""
+    """Whether truncation leaves nothing of a completion: such a sample is an error in ours."""
 
     def refused(options: Options, samples: list[Any]) -> bool:
         most = options.get("max_length") or math.inf
@@ -88,7 +88,7 @@ def nothing_to_score(*pairs: tuple[str, str]) -> Callable[[Options, list[Any]], 
             for prompt, completion in pairs:
                 first, last = len(sample[prompt]), len(sample.get(completion, ()))
                 kept = last if options.get("truncation_mode") == "keep_end" else most - first
-                if completion in sample and first + last > most and kept <= 0:
+                if last > 0 and first + last > most and kept <= 0:
                     return True
         return False
 

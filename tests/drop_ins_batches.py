@@ -199,7 +199,7 @@ def openrlhf_batches(draw: st.DrawFn) -> tuple[Options, list[Any]]:
 
 @st.composite
 def swift_batches(draw: st.DrawFn) -> tuple[Options, list[Any]]:
-    layout: Options = draw(st.sampled_from([{}, {"padding_side": "left"}, {"padding_free": True}]))
+    layout: Options = draw(st.sampled_from([{}, {"padding_side": "left"}, {"padding_free": True}, {"training": False}]))
     options = {"pad_token_id": draw(PADS)} | layout | some(draw, padding_to=draw(st.none() | st.integers(0, 40)))
     types = each(st.integers(0, 2))
     parallel = some(draw, labels=labels, loss_scale=each(REAL), token_type_ids=types, mm_token_type_ids=types)

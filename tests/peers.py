@@ -230,7 +230,7 @@ def openrlhf(pad_token_id: int, *, is_dpo: bool) -> Collate:
     return made
 
 
-def swift(pad_token_id: int, **attributes: Any) -> Collate:
+def swift(pad_token_id: int, *, training: bool = True, **attributes: Any) -> Collate:
     """`Template._rlhf_data_collator(batch, padding_to=None)`; the attributes are the template's (`padding_free`, …)."""
     methods = "is_training _fetch_inputs_startswith concat_tensor _rlhf_data_collator _handle_megatron_cp packing_row"
     methods += " _data_collator _data_collator_mm_data _pad_3d_position_ids _pad_sequence"
@@ -239,7 +239,7 @@ def swift(pad_token_id: int, **attributes: Any) -> Collate:
     vars(template).update(
         {
             "tokenizer": SimpleNamespace(pad_token_id=pad_token_id),
-            "mode": "rlhf",
+            "mode": "rlhf" if training else "transformers",
             "padding_side": "right",
             "padding_free": False,
             "use_megatron": False,

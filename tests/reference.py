@@ -62,7 +62,8 @@ def reference_collate(
         raise TypeError("a sample is no mapping")
     if not all(samples):
         raise KeyError("a sample without keys")
-    layout = _expanded(layout, list(samples[0]))
+    any_stem, layout = layout, _expanded(layout, list(samples[0]))
+    _check_later(any_stem, layout, samples)
     ids = {"pad_token_id": pad_token_id, "label_pad_token_id": label_pad_token_id}
     reference = _Reference(samples, layout, ids, min_length)
     unknown = reference.unknown_keys()
@@ -124,10 +125,26 @@ def _expanded(layout: Layout, keys: list[Any]) -> Layout:
         made: list[Any] = []
         for part in getattr(layout, kind):
             found = [key for key in keys if "*" in part.name and key not in used and _star(part.name, key) is not None]
+            if "*" in part.name and not found and not part.optional:
+                raise KeyError("no key of that form")
             made += [replace(part, name=key, keys=(key,)) for key in found] if "*" in part.name else [part]
             used |= {*found}
         expanded[kind] = tuple(made)
     return replace(layout, **expanded)
+
+
+def _check_later(layout: Layout, expanded: Layout, samples: Sequence[Sample]) -> None:
+    """What a wildcard takes is in the first sample, or it would be lost."""
+    patterns = [matrix.tokens.replace("{}", "*") for matrix in layout.matrices if "*" in matrix.rows[0]]
+    parts: tuple[Any, ...] = (*layout.media, *layout.scalars)
+    patterns += [part.name for part in parts if "*" in part.name]
+    named = {*samples[0], *expanded.names(), *expanded.ignored, *_row_keys(expanded)}
+    named |= {key for medium in expanded.media for key in medium.keys}
+    named |= {key for scalar in expanded.scalars for key in scalar.keys}
+    for sample in samples:
+        new = [key for key in sample if key not in named]
+        if any(_star(pattern, key) is not None for pattern in patterns for key in new):
+            raise KeyError("a key that the first sample lacks")
 
 
 def _star(pattern: str, key: Any) -> str | None:
@@ -234,12 +251,14 @@ class _Reference:
         shown = [after[at] if column.skip <= at < len(after) else None for at in range(row.content)]
         pad = self.pad(column)
         scored = "label_pad_token_id" in (column.pad, column.differs_from) or column.on is not None
-        if column.nonempty or (scored and row.is_truncated):
-            # Of what samples have, values like the padding (or, in a mask, those that do not differ) are nothing.
-            own = shows == "tokens" or "{}" in shows
-            nothing = {None, *([pad if column.differs_from is None else 0] if own else [])}
-            if all(value in nothing for value in shown):
-                raise ValueError("a row is all padding")
+        # Of what samples have, values like the padding (or, in a mask, those that do not differ) are nothing; but of
+        # tokens in chosen segments any is something.
+        chosen = shows == "tokens" and column.on is not None and column.differs_from is None
+        own = (shows == "tokens" or "{}" in shows) and not chosen
+        nothing = {None, *([pad if column.differs_from is None else 0] if own else [])}
+        cut = scored and row.is_truncated and any(value not in nothing for value in content)
+        if (column.nonempty or cut) and all(value in nothing for value in shown):
+            raise ValueError("a row is all padding")
         return [cell(pad if value is None else value, column.dtype) for value in shown]
 
     def values(self, column: Column, shows: str, row: _Row) -> list[list[Number]]:

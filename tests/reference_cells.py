@@ -110,8 +110,10 @@ def cell(number: Number, dtype: str) -> Number:
 
 
 def converted(number: Number, dtype: str) -> Number:
-    """The number as torch and NumPy make one dtype of another: a float loses what an integer cannot hold."""
-    return cell(number if "float" in dtype else bool(number) if dtype == "bool" else int(number), dtype)
+    """The number as another dtype, which must hold it: floats are rounded, and become no integers."""
+    if isinstance(number, float) and "float" not in dtype:
+        raise TypeError("a float where integers belong")
+    return cell(number, dtype)
 
 
 def mapped(value: Any, change: Any) -> Any:

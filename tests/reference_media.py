@@ -27,16 +27,20 @@ def all_media(layout: Layout, samples: Sequence[Mapping[Any, Any]], truncated: s
     """One array of each medium that the batch has.
 
     A sample that has an image is not truncated. A tile with flag 0 is none; without any flag in the batch
-    every tile is an image.
+    every tile is an image, but where there may be a blank tile there are flags.
     """
     found = {medium.name: _values(medium, layout.order, samples) for medium in layout.media}
     flagged = {medium.flags_of for medium in layout.media if found[medium.name]}
     for medium in layout.media:
-        images = {at for (_, at), array in found[medium.name].items()}
         if medium.flags_of is not None:
-            _check_flags(found[medium.name], found[medium.flags_of])
-            images = {at for (_, at), array in found[medium.name].items() if any(array.values)}
-        if medium.name not in flagged and images & truncated:
+            has = [sample.get(key) is not None for sample in samples for key in medium.keys]
+            if any(has) or medium.blank is not None:
+                _check_flags(medium, samples, found[medium.name], found[medium.flags_of])
+    for medium in layout.media:
+        values = {at for (_, at), array in found[medium.name].items()}
+        if medium.flags_of is not None:
+            values = {at for (_, at), array in found[medium.name].items() if any(array.values)}
+        if medium.name not in flagged and values & truncated:
             raise ValueError("truncation could cut the image tokens of a sample")
     batch = {}
     for medium in layout.media:
@@ -56,9 +60,9 @@ def _values(medium: Media, order: str, samples: Sequence[Mapping[Any, Any]]) -> 
         value = samples[at].get(medium.keys[part])
         if value is not None:
             array = Array.of(value)
-            if not array.shape:
+            if not array.shape and medium.combine == "cat":
                 raise ValueError("the first dimension counts tiles, and there is none")
-            if array.shape[0] > 0 or medium.combine != "cat":
+            if medium.combine != "cat" or array.shape[0] > 0:
                 found[part, at] = _cast(array, medium.dtype)
     if not found and not medium.optional:
         raise KeyError(f"no sample has '{medium.name}'")
@@ -100,12 +104,11 @@ def _padded(values: Any, shape: Sequence[int], pad: Number) -> Any:
     return [*(_padded(value, shape[1:], pad) for value in values), *(full(shape[1:], pad) for _ in range(missing))]
 
 
-def _check_flags(flags: Found, tiles: Found) -> None:
-    """Where there are flags, each tile has one."""
-    if not flags:
-        return
-    if flags.keys() != tiles.keys():
-        raise KeyError("tiles without flags, or flags without tiles")
-    for at, array in flags.items():
-        if array.shape != tiles[at].shape[:1]:
+def _check_flags(medium: Media, samples: Sequence[Mapping[Any, Any]], flags: Found, tiles: Found) -> None:
+    """Each tile has a flag."""
+    for part, at in sorted(flags.keys() | tiles.keys()):
+        place = (part, at)
+        if place not in tiles or (place not in flags and samples[at].get(medium.keys[part]) is None):
+            raise KeyError("tiles without flags, or flags without tiles")
+        if place not in flags or flags[place].shape != tiles[place].shape[:1]:
             raise ValueError("not one flag for each tile")

@@ -235,7 +235,9 @@ def wild_layouts(draw: st.DrawFn, ids: dict[str, int]) -> Layout:
     )
     of_media = [Media("*_image", ("*_image",)), Media("one_image", ("one_image",))]
     of_scalars = [
-        Scalar("*_logps", ("*_logps",), draw(st.sampled_from(["float32", "float64", None]))),
+        Scalar(
+            "*_logps", ("*_logps",), draw(st.sampled_from(["float32", "float64", None])), optional=draw(st.booleans())
+        ),
         Scalar("ref", ("ref_logps",), optional=True),
         Scalar("*_note", ("*_note",), None, default=draw(st.sampled_from([None, 0.5]))),
     ]
@@ -259,7 +261,8 @@ def tamed(draw: st.DrawFn, wild: Layout) -> Layout:
     parts: dict[str, Any] = {"media": [], "scalars": []}
     for kind, found in parts.items():
         for part in getattr(wild, kind):
-            keys = [part.name.replace("*", begin) for begin in draw(some)]
+            begins = draw(some) or ([] if part.optional else ["a"])
+            keys = [part.name.replace("*", begin) for begin in begins]
             found.extend([replace(part, name=key, keys=(key,)) for key in keys] if "*" in part.name else [part])
     fixed = [matrix for matrix in wild.matrices if "*" not in matrix.rows[0]]
     free = [matrix for matrix in wild.matrices if "*" in matrix.rows[0]]

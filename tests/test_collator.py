@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
 from collections import deque
 from dataclasses import FrozenInstanceError, asdict
 from typing import Any
@@ -28,7 +29,15 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"layout": "stacked"}, ValueError, f"layout='stacked': {LAYOUTS}"),
     ({"layout": None}, TypeError, f"layout=None: {LAYOUTS}"),
     ({"layout": [SEPARATE]}, TypeError, f"layout={[SEPARATE]!r}: {LAYOUTS}"),
-    ({"pad_token_id": None}, TypeError, "pad_token_id=None: expected an integer"),
+    (
+        {"pad_token_id": None},
+        TypeError,
+        (
+            "pad_token_id=None: expected an integer; of a tokenizer without a pad token, "
+            "set tokenizer.pad_token = tokenizer.eos_token first"
+        ),
+    ),
+    ({"label_pad_token_id": None}, TypeError, "label_pad_token_id=None: expected an integer"),
     ({"pad_token_id": "0"}, TypeError, "pad_token_id='0': expected an integer"),
     ({"pad_token_id": False}, TypeError, "pad_token_id=False: expected an integer"),
     ({"pad_token_id": 2**63}, ValueError, "pad_token_id=9223372036854775808: expected an integer of 64 bits"),
@@ -92,6 +101,16 @@ def test_pad_token_id_has_no_default() -> None:
         PreferenceCollator()  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="takes from 1 to 2 positional arguments"):
         PreferenceCollator("separate", 0)  # type: ignore[call-arg]
+
+
+def test_tensors_without_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"; tensors need torch \(the extra 'torch' of dpo_collate\)"
+    ) as caught:
+        PreferenceCollator(pad_token_id=0)
+    assert caught.value.name == "torch"
+    assert PreferenceCollator(pad_token_id=0, return_tensors="np")([pair()])["chosen_labels"].tolist() == [[5, 6, 7]]
 
 
 @pytest.mark.parametrize(

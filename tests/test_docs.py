@@ -32,7 +32,7 @@ SAMPLES: dict[str, Any] = {
     "InternVL, SFT": {"input_ids": ROW, "labels": ROW},
     "InternVL, gpt-oss": FULL | {"prompt_input_ids": ROW},
     "TRL ≥ 0.29, `DPOTrainer`": SPLIT,
-    "TRL, `RewardTrainer`": SPLIT,
+    "TRL, `RewardTrainer`": {"chosen_ids": ROW, "rejected_ids": ROW},
     "TRL, `KTOTrainer`": SPLIT | {"label": True},
     "TRL 0.14 to 0.28, `DPOTrainer`": FULL | {"prompt_input_ids": ROW},
     "TRL, CPO, ORPO, SimPO, BCO": FULL,
@@ -41,7 +41,8 @@ SAMPLES: dict[str, Any] = {
     "xtuner (v0), DPO and rewards": SPLIT | {"chosen_labels": ROW, "rejected_labels": ROW},
     "Megatron-Bridge, DPO": FULL | MASKS | REFERENCE | {"pair_id": 3},
     "open-instruct, DPO, padding-free": FULL | {"index": 3},
-    "OpenRLHF, DPO and rewards": ([ROW], [ROW], [ROW], [ROW], 1),
+    "OpenRLHF, DPO": ([ROW], [ROW], [ROW], [ROW], 1),
+    "OpenRLHF, rewards": ([ROW], [ROW], [ROW], [ROW], 1),
     "ms-swift, DPO and its kin": FULL,
 }
 ARGUMENTS = {
@@ -65,7 +66,7 @@ def test_the_line_puts_a_collator_in(trainer: str) -> None:
     tokenizer = SimpleNamespace(pad_token_id=0, padding_side="right")
     there: dict[str, Any] = {
         "tokenizer": tokenizer,
-        "template": SimpleNamespace(tokenizer=tokenizer),
+        "template": SimpleNamespace(tokenizer=tokenizer, padding_free=False),
         "train_dataset": SimpleNamespace(),
         "RewardCollator": RewardCollator,
         "PreferenceDataCollator": PreferenceDataCollator,
@@ -74,7 +75,7 @@ def test_the_line_puts_a_collator_in(trainer: str) -> None:
     exec(lines()[trainer], names)
     new = [value for name, value in names.items() if name not in {*there, "__builtins__"}]
     put = [value for holder in (there["train_dataset"], there["template"]) for value in vars(holder).values()]
-    (collate,) = new or [value for value in put if value is not tokenizer]
+    (collate,) = new or [value for value in put if callable(value)]
     if isinstance(collate, type):
         collate = collate(tokenizer if "LLaMA" in trainer else 0) if "open-instruct" not in trainer else collate()
     batch = collate([SAMPLES[trainer]] * 2, **ARGUMENTS.get(trainer, {}))

@@ -253,6 +253,13 @@ def test_swift_sides() -> None:
     assert left["labels"].tolist() == [[-100, 6], [-100, 7]]
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_swift_pads_on_the_left_when_it_evaluates(side: str) -> None:
+    batch = collate("swift", PAIR, padding_side=side, training=False)
+    assert batch["input_ids"].tolist() == [[5, 6], [0, 7]]
+    assert "position_ids" not in batch
+
+
 def test_swift_leaves_out_what_is_not_here() -> None:
     more = {"chosen_inputs_embeds": TILE, "chosen_channel": "a", "chosen_position_ids": [3, 4]}
     assert described(collate("swift", PAIR | more)) == described(collate("swift", PAIR))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
+from dpo_collate.trainers import llamafactory, megatron_bridge, open_instruct, torchtune, trl, xtuner
 from drop_ins_examples import (
     EXAMPLES,
     IDS,
@@ -23,6 +24,9 @@ from drop_ins_examples import (
     with_tokens,
     without,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -74,8 +78,14 @@ def test_what_may_be_left_out_is_in_all_samples_or_in_none(name: str, key: str, 
     samples = [lacks | {key: row if "_ids" in key or "_mask" in key or key.startswith(("ch", "rej")) else 1.0}, lacks]
     with pytest.raises(KeyError) as caught:
         called(name, samples if first else samples[::-1])
-    assert "in all samples or in none" in str(caught.value) or "(its keys: " in str(caught.value)
+    endings = ("in all samples or in none", "expected both or none", "(its keys: ")
+    assert any(ending in str(caught.value) for ending in endings)
 
+
+NO_PAD_TOKEN = (
+    "pad_token_id=None: expected an integer; of a tokenizer without a pad token, set tokenizer.pad_token = "
+    "tokenizer.eos_token first"
+)
 
 ERRORS: list[tuple[str, dict[str, Any], Any, type[Exception], str]] = [
     *(
@@ -97,7 +107,7 @@ ERRORS: list[tuple[str, dict[str, Any], Any, type[Exception], str]] = [
     ),
     ("trl", {"model_keys": "pixel_values"}, SPLIT, TypeError, "model_keys='pixel_values': expected a tuple of keys"),
     ("trl_kto", {}, KTO | {"label": 2}, OverflowError, "sample 0: 'label' is 2, which does not fit bool"),
-    ("trl_padding", {"pad_token_id": None}, PAIR, TypeError, "pad_token_id=None: expected an integer"),
+    ("trl_padding", {"pad_token_id": None}, PAIR, TypeError, NO_PAD_TOKEN),
     ("llamafactory", {"padding": False}, MINE, ValueError, "padding=False: expected True or 'longest' or 'max_length'"),
     (
         "llamafactory",
@@ -175,3 +185,38 @@ def test_errors(name: str, options: dict[str, Any], sample: Any, error: type[Exc
     with pytest.raises(error) as caught:
         collate(name, sample, **options)
     assert caught.value.args == (sentence,)
+
+
+WRONG_OPTIONS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (lambda: trl.DataCollatorForPreference([7])([SPLIT]), TypeError, "pad_token_id=[7]: expected an integer"),  # type: ignore[arg-type]
+    (lambda: xtuner.preference_collate_fn([PAIR], None), TypeError, "pad_index=None: expected an integer"),  # type: ignore[arg-type]
+    (lambda: torchtune.padded_collate_dpo([PAIR], 0.5), TypeError, "padding_idx=0.5: expected an integer"),  # type: ignore[arg-type]
+    (
+        lambda: megatron_bridge.preference_collate_fn([MEGATRON], 0, None),  # type: ignore[arg-type]
+        TypeError,
+        "pad_seq_length_to_mult=None: expected an integer",
+    ),
+    (
+        lambda: open_instruct.TensorDataCollatorWithFlatteningDPO(max_seq_length=0)([PAIR]),
+        ValueError,
+        "max_seq_length=0: expected 1 or more",
+    ),
+    (
+        lambda: llamafactory.PairwiseDataCollatorWithPadding(None, padding="max_length"),
+        ValueError,
+        "padding='max_length': expected a max_length",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "exception", "sentence"), WRONG_OPTIONS, ids=[it[2] for it in WRONG_OPTIONS])
+def test_options_by_their_own_names(call: Callable[[], Any], exception: type[Exception], sentence: str) -> None:
+    with pytest.raises(exception) as caught:
+        call()
+    assert caught.value.args == (sentence,)
+
+
+def test_whether_an_option_is_wrong_does_not_depend_on_what_was_asked_before() -> None:
+    trl.DataCollatorForPreference(7)([SPLIT])
+    with pytest.raises(TypeError, match=r"^pad_token_id=7\.0: expected an integer$"):
+        trl.DataCollatorForPreference(7.0)([SPLIT])  # type: ignore[arg-type]

@@ -109,7 +109,7 @@ ANY = Layout(
     "any stem",
     (Matrix((("*",),), (Column("{}_ids"), Column("{}_mask", of="ones")), tokens="{}_ids"),),
     (Media("*_image", ("*_image",)),),
-    (Scalar("*_score", ("*_score",)),),
+    (Scalar("*_score", ("*_score",), optional=True),),
 )
 
 
@@ -135,10 +135,18 @@ def test_forms_are_kept_up_to_a_number() -> None:
     for _ in range(2):
         for index in range(70):
             assert list(collator([{f"{index}_ids": [index]}])) == [f"{index}_ids", f"{index}_mask"]
-    assert len(collator._forms) == 64
-    form = collator._forms["0_ids",]
-    assert collator([{"0_ids": [1]}])
-    assert collator._forms["0_ids",] is form
+    # Whenever there are 64 they are forgotten.
+    assert list(collator._forms) == [(f"{index}_ids",) for index in range(58, 70)]
+    form = collator._forms["60_ids",]
+    assert collator([{"60_ids": [1]}])
+    assert collator._forms["60_ids",] is form
+
+
+def test_batches_in_the_order_of_each_first_sample() -> None:
+    collator = PreferenceCollator(replace(ANY, returns="sample"), pad_token_id=0)
+    for keys in (["a_ids", "b_ids", "z_score"], ["z_score", "b_ids", "a_ids"]) * 2:
+        first = {key: 1.0 if key == "z_score" else [1] for key in keys}
+        assert list(collator([first, dict(reversed(first.items()))]))[:3] == keys
 
 
 REMOVED = (
@@ -151,7 +159,13 @@ REMOVED = (
     ("samples", "error", "sentence"),
     [
         ([{"a": [1]}], KeyError, "sample 0: no key like '*_ids'"),
-        ([{"a_ids": [1]}, {"b_ids": [1]}], KeyError, "sample 1: no 'a_ids' (its keys: 'b_ids')"),
+        (
+            [{"a_ids": [1]}, {"b_ids": [1]}],
+            KeyError,
+            "sample 1: the key 'b_ids' is not in sample 0: expected in all samples or in none",
+        ),
+        ([{"a_ids": [1]}, {"x": [1]}], KeyError, "sample 1: no 'a_ids' (its keys: 'x')"),
+        ([{"a_ids": [1]}, 5], TypeError, "sample 1: expected a mapping such as a dict, got int"),
         ([], ValueError, "the batch is empty: expected at least one sample"),
         (iter(()), ValueError, "the batch is empty: expected at least one sample"),
         (None, TypeError, "expected a list of samples, got NoneType"),

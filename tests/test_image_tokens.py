@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_collate import ImageTokens, Layout, PreferenceCollator
-from dpo_collate.layout import Column, Matrix, Media
+from dpo_collate.layout import Column, Length, Matrix, Media
 from dpo_collate.named import NAMES
 from pairs import Pair, full, listed, samples, split
 
@@ -145,8 +145,39 @@ def test_grids(name: str) -> None:
     assert collate([full(WITH) | grids((1, 4, 4)), full(TEXT), full(WITH) | grids((1, 2, 2), (1, 2, 6))])
     assert said(collate, [full(WITH) | grids((2, 4, 4))]) == of(4, 8, medium="image_grid_thw")
     assert said(collate, [full(TEXT) | grids((1, 4, 4))]) == of(0, 4, medium="image_grid_thw")
-    for kind in (np.array, list, lambda grid: torch.tensor(grid, dtype=torch.float32)):
+    for kind in (np.array, list, lambda grid: torch.tensor(grid, dtype=torch.uint8)):
         assert collate([full(WITH) | {"image_grid_thw": kind([[1, 4, 4]])}])
+    for grid in (torch.tensor([[1.0, 4.0, 4.0]]), np.array([[1, 4, 4]], np.float32), [[1.0, 4.0, 4.0]]):
+        with pytest.raises(TypeError) as caught:
+            collate([full(TEXT), full(WITH) | {"image_grid_thw": grid}])
+        assert caught.value.args == ("sample 1: 'image_grid_thw' has dtype float32, expected integers",)
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_as_many_patches_as_grids_say(name: str) -> None:
+    collate = collator(name, GRIDS)
+    short = full(WITH) | grids((1, 4, 4)) | {"pixel_values": torch.zeros(15, 4)}
+    sentence = "sample 1: 'pixel_values' has 15 patches, but 'image_grid_thw' asks for 16"
+    assert said(collate, [full(TEXT), short]) == sentence
+    assert collate([full(WITH) | grids((1, 4, 4)) | {"pixel_values": torch.zeros(1, 3, 8, 8)}])  # no patches
+    with pytest.raises(KeyError) as caught:
+        collate([full(WITH) | grids((1, 4, 4)), full(TEXT) | {"pixel_values": torch.zeros(2, 4)}])
+    assert caught.value.args == ("sample 1: no 'image_grid_thw', but 'pixel_values' has 2 tiles",)
+    # What tiles are called is not their number, where tokens are those of each image.
+    sizes = ImageTokens(IMAGE, per_tile=4, medium="image_sizes")
+    assert collator(name, sizes)([full(WITH) | {"pixel_values": torch.zeros(7, 4), "image_sizes": [[8, 8]]}])
+
+
+def test_patches_of_each_side() -> None:
+    for name in ("separate", "concatenated"):
+        collate = collator(name, GRIDS, images="per_side")
+        images = {f"chosen_{key}": value for key, value in grids((1, 4, 4)).items()}
+        given = full(Pair([1], [IMAGE] * 4, [3])) | images
+        assert collate([full(TEXT), given])
+        sentence = "sample 0: 'chosen_pixel_values' has 9 patches, but 'chosen_image_grid_thw' asks for 16"
+        assert said(collate, [given | {"chosen_pixel_values": torch.zeros(9, 4)}]) == sentence
+        with pytest.raises(KeyError, match="sample 0: no 'rejected_image_grid_thw', but 'rejected_pixel_values' has 2"):
+            collate([given | {"rejected_pixel_values": torch.zeros(2, 4)}])
 
 
 def test_patches_that_do_not_fill_a_token() -> None:
@@ -235,7 +266,7 @@ def test_truncation(name: str) -> None:
 def test_truncation_of_what_nobody_counts_stays_an_error() -> None:
     could = (
         "truncation could cut image tokens, and the sample has images: expected a larger max_length, samples that fit "
-        "it, or image_tokens=ImageTokens(...), which counts them"
+        "it, or PreferenceCollator's image_tokens, which counts them"
     )
     image = full(Pair([IMAGE] * 4, [1, 2], [3])) | grids((1, 4, 4))
     clip = full(Pair([VIDEO, VIDEO], [1, 2, 3, 4], [3])) | grids((1, 2, 4), kind="video")
@@ -246,6 +277,26 @@ def test_truncation_of_what_nobody_counts_stays_an_error() -> None:
     assert collator("concatenated", GRIDS, max_length=5)([image])
     assert collator("concatenated", VIDEOS, max_length=5)([clip])
     assert collator("concatenated", (GRIDS, VIDEOS), max_length=5)([clip, image])
+    # Videos whose tokens are counted as those of images are not.
+    assert said(collator("concatenated", TILES, max_length=5), [full(TEXT) | grids((1, 2, 4), kind="video"), clip]) == (
+        f"sample 1: {could}"
+    )
+
+
+def test_only_images_that_were_counted_may_be_truncated() -> None:
+    """What says something of images counts with them; other media do not."""
+    media = (
+        Media("pixel_values", ("pixel_values",)),
+        Media("sizes", ("sizes",), describes="pixel_values"),
+        Media("audio", ("audio",)),
+    )
+    collate = collator("concatenated", TILES, max_length=5, media=media)
+    image = full(Pair([IMAGE, IMAGE, 1], [5, 6, 7], [8, 4])) | {"pixel_values": torch.zeros(1, 3)}
+    assert collate([image | {"sizes": [[1, 2]]}])
+    assert said(collate, [image | {"audio": [0.5]}]).startswith("sample 0: truncation could cut image tokens")
+    # Sizes without their images: nobody counts the tokens of these.
+    sizes = full(Pair([1, 2, 3], [5, 6, 7], [8])) | {"sizes": [[1, 2]]}
+    assert said(collate, [sizes]).startswith("sample 0: truncation could cut image tokens")
 
 
 rows = st.lists(st.sampled_from([1, 2, IMAGE, IMAGE]), min_size=1, max_size=8)
@@ -296,14 +347,58 @@ def test_layouts_of_ones_own() -> None:
         assert said(collate, [{f"{stem}ids": [IMAGE], "image": [0.5]}]) == sentence
 
 
+def test_sides_are_what_rows_end_in() -> None:
+    rows = (("prompt", "best"), ("prompt", "worst"))
+    media = (Media("pixel_values", ("best_image", "worst_image")),)
+    table = Layout("own", (Matrix(rows, (Column("ids"),), tokens="{}_ids"),), media)
+    collate = PreferenceCollator(table, pad_token_id=0, image_tokens=TILES)
+    sample = {"prompt_ids": [1], "best_ids": [IMAGE] * 4, "worst_ids": [IMAGE] * 2}
+    images = {"best_image": torch.zeros(2, 3), "worst_image": torch.zeros(1, 3)}
+    assert collate([sample | images])
+    assert said(collate, [sample | images | {"worst_ids": [IMAGE]}]) == of(1, 2, "worst")
+    assert said(collate, [sample | images | {"best_ids": [IMAGE]}]) == of(1, 4, "best")
+
+
+def test_a_row_in_two_matrices_counts_once() -> None:
+    """Truncation cuts it in one of them."""
+    cut = Matrix((("prompt",),), (Column("short"),), tokens="{}_ids", length=Length(max_length=3))
+    whole = Matrix((("prompt",),), (Column("long"),), tokens="{}_ids")
+    answers = Matrix((("chosen",),), (Column("answer"),), tokens="{}_ids")
+    media = (Media("pixel_values", ("image",)),)
+    sentence = f"sample 0: truncation cuts 1 of the 4 image tokens (id 9) of the chosen row: {LARGER}"
+    for matrices in ((cut, whole, answers), (whole, cut, answers)):
+        collate = PreferenceCollator(Layout("own", matrices, media), pad_token_id=0, image_tokens=TILES)
+        good = {"prompt_ids": [IMAGE] * 2, "chosen_ids": [IMAGE] * 2, "image": torch.zeros(2, 3)}
+        assert collate([good])
+        assert said(collate, [good | {"prompt_ids": [1, 2, IMAGE, IMAGE]}]) == sentence
+
+
+def test_dropped_tokens_are_not_kept() -> None:
+    matrix = Matrix((("chosen",),), (Column("ids"),), tokens="{}_ids", drop_last=1)
+    table = Layout("own", (matrix,), (Media("pixel_values", ("image",)),))
+    collate = PreferenceCollator(table, pad_token_id=0, image_tokens=TILES)
+    image = {"image": torch.zeros(1, 3)}
+    assert collate([{"chosen_ids": [IMAGE, IMAGE, 1]} | image])["ids"].tolist() == [[IMAGE, IMAGE]]
+    sentence = f"sample 0: truncation cuts 1 of the 2 image tokens (id 9) of the chosen row: {LARGER}"
+    assert said(collate, [{"chosen_ids": [1, IMAGE, IMAGE]} | image]) == sentence
+
+
+def test_what_is_said_of_tokens_in_rows_of_its_own_is_no_token() -> None:
+    collate = collator("prompt_left", ImageTokens(1, per_tile=2))
+    (sample,) = samples("prompt_left", None, [Pair([1, 1, 5], [6], [7])])
+    given = sample | {"pixel_values": torch.zeros(1, 3, 2, 2), "token_type_ids": [1, 1, 1]}
+    assert collate([given])["token_type_ids"].tolist() == [[1, 1, 1]]
+    assert said(collate, [given | {"prompt_input_ids": [1, 5, 5]}]) == of(1, 2, what=1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({}, ValueError, "per_tile and per_grid both say how many tokens an image takes: expected one of them"),
+        ({}, ValueError, "expected per_tile or per_grid: one of them says how many tokens an image takes"),
         (
             {"per_tile": 256, "per_grid": 2},
             ValueError,
-            "per_tile and per_grid both say how many tokens an image takes: expected one of them",
+            "expected per_tile or per_grid: one of them says how many tokens an image takes",
         ),
         ({"per_tile": 0}, ValueError, "per_tile=0: expected 1 or more"),
         ({"per_grid": 2.0}, TypeError, "per_grid=2.0: expected an integer"),

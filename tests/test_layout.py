@@ -348,6 +348,36 @@ WRONG: list[tuple[Make, dict[str, Any], type[Exception], str]] = [
         ValueError,
         "flags_of='pixels': expected the name of another medium, of tiles",
     ),
+    (
+        layout,
+        {"media": (media(name="*_x", keys=("*_x",)), media(name="flags", flags_of="*_x"))},
+        ValueError,
+        "flags_of='*_x': media of any name have no flags",
+    ),
+    (
+        layout,
+        {"media": (media(describes="images"),)},
+        ValueError,
+        "describes='images': expected the name of another medium, and no flags",
+    ),
+    (
+        layout,
+        {"media": (media(), media(name="flags", flags_of="pixels", describes="pixels"))},
+        ValueError,
+        "describes='pixels': expected the name of another medium, and no flags",
+    ),
+    (
+        layout,
+        {"media": (media(name="*_x", keys=("*_x",)), media(describes="*_x"))},
+        ValueError,
+        "describes='*_x': nothing can be said of media of any name",
+    ),
+    (
+        layout,
+        {"media": (media(), media(name="sizes", keys=("a", "b"), describes="pixels"))},
+        ValueError,
+        "keys=('a', 'b'): expected as many as 'pixels' has",
+    ),
 ]
 
 

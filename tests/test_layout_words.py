@@ -119,6 +119,26 @@ def test_what_is_scored_is_asked_of_the_cells_that_are_shown(column: Column, kee
         assert "truncation from 3 to 2 tokens leaves nothing to score" in str(raised(table, sample, max_length=2))
 
 
+def test_truncation_leaves_nothing_only_of_what_was_something() -> None:
+    columns = (IDS, Column("labels", of="{}_labels", pad="label_pad_token_id"))
+    table = layout(replace(ROW, columns=columns))
+    nothing = {"c_ids": [1, 2, 3], "c_labels": [-100] * 3}
+    assert batch_of(table, nothing, max_length=2)["labels"].tolist() == [[-100, -100]]
+    sentence = "sample 1: truncation from 3 to 2 tokens leaves nothing to score in 'c_labels'"
+    assert str(raised(table, nothing, {**nothing, "c_labels": [-100, -100, 3]}, max_length=2)) == sentence
+
+
+def test_of_tokens_that_are_shown_any_is_scored() -> None:
+    # 9 is the pad id, and the end of a text too.
+    columns = (IDS, Column("answer", on=(1,)))
+    table = layout(Matrix((("p", "a"),), columns, tokens="{}_ids"))
+    found = batch_of(table, {"p_ids": [1], "a_ids": [9, 2]}, max_length=2)
+    assert (found["ids"].tolist(), found["answer"].tolist()) == ([[1, 9]], [[9, 9]])
+    assert batch_of(table, {"p_ids": [1, 2, 3], "a_ids": []}, max_length=2)["answer"].tolist() == [[9, 9]]
+    sentence = "truncation from 3 to 2 tokens leaves nothing to score in"
+    assert sentence in str(raised(table, {"p_ids": [1, 2], "a_ids": [9]}, max_length=2))
+
+
 # --- flat matrices --------------------------------------------------------------------------------
 
 PER_ROW = (
@@ -275,6 +295,14 @@ def test_what_is_stacked_all_samples_have(combine: Any) -> None:
     assert error.args == ("sample 1: no 'b', but sample 0 has 'a': expected in all samples or in none",)
 
 
+def test_an_optional_key_of_one_side() -> None:
+    columns = (IDS, Column("weights", of="{}_weights", optional=True))
+    table = layout(Matrix((("a",), ("b",)), columns, tokens="{}_ids"))
+    error = raised(table, {"a_ids": [1], "b_ids": [2], "a_weights": [3]})
+    assert isinstance(error, KeyError)
+    assert error.args == ("sample 0: no 'b_weights', but it has 'a_weights': expected both or none",)
+
+
 def test_a_key_that_is_named_twice() -> None:
     table = layout(media=(Media("images", ("size", "size")), Media("flags", ("flag", "flag"), flags_of="images")))
     samples = [{"c_ids": [1], "size": [[1], [2]], "flag": [1, 0]}, {"c_ids": [1], "size": [[3]], "flag": [1]}]
@@ -290,10 +318,10 @@ def test_a_key_that_is_named_twice() -> None:
 def test_media_become_a_dtype(dtype: Any) -> None:
     table = layout(media=(Media("sizes", ("size",), dtype=dtype),))
     # Two dtypes of one batch may become one.
-    found = batch_of(table, *with_sizes(np.array([1, 0], np.uint8), torch.tensor([0.0, 1.0]).bfloat16()))["sizes"]
+    found = batch_of(table, *with_sizes(np.array([1, 0], np.uint8), torch.tensor([False, True])))["sizes"]
     assert found.dtype == dtype
     assert found.tolist() == [1, 0, 0, 1]
-    tensors = PreferenceCollator(table, pad_token_id=9)(with_sizes(torch.tensor([1.0]), torch.tensor([0]).int()))
+    tensors = PreferenceCollator(table, pad_token_id=9)(with_sizes(torch.tensor([True]), torch.tensor([0]).int()))
     assert tensors["sizes"].dtype == getattr(torch, dtype)
     assert tensors["sizes"].tolist() == [1, 0]
 
@@ -333,7 +361,11 @@ def test_constants() -> None:
     found = batch_of(table, {**SHORT, "number": 1, "attention_mask": "ignored"})
     assert list(found) == ["ids", "number", "attention_mask", "kept"]
     assert found["attention_mask"] is None
-    assert found["kept"] is kept
+    assert found["kept"] == kept
+    assert found["kept"][0] is kept[0]
+    # Each batch has its own: what a trainer does to one is not in the next.
+    found["kept"].append("changed")
+    assert batch_of(table, {**SHORT, "number": 1})["kept"] == kept == ["the very object"]
 
 
 # --- samples, and what is returned ----------------------------------------------------------------
@@ -423,7 +455,11 @@ WILD = Layout(
         Matrix((("*",),), (Column("{}_ids"), Column("{}_mask", of="ones")), tokens="{}_ids"),
     ),
     media=(Media("*_pixels", ("*_pixels",)), Media("image", ("image_pixels",))),
-    scalars=(Scalar("*_logps", ("*_logps",)), Scalar("ref", ("ref_logps",), optional=True), Scalar("*", ("*",), None)),
+    scalars=(
+        Scalar("*_logps", ("*_logps",), optional=True),
+        Scalar("ref", ("ref_logps",), optional=True),
+        Scalar("*", ("*",), None, optional=True),
+    ),
     reserved=(),
     ignored=("note",),
 )
@@ -459,7 +495,8 @@ def test_wildcards_are_what_the_first_sample_has() -> None:
         assert list(collator([first])) == ["a_ids", "a_mask"]
         assert list(collator([second])) == ["a_ids", "a_mask", "b_ids", "b_mask"]
         assert list(collator([{"b_ids": [3], "a_ids": [2]}])) == ["b_ids", "b_mask", "a_ids", "a_mask"]
-        assert list(collator([first, second])) == ["a_ids", "a_mask"]
+        with pytest.raises(KeyError, match="sample 1: the key 'b_ids' is not in sample 0: expected in all samples or"):
+            collator([first, second])
         with pytest.raises(KeyError, match="sample 1: no 'b_ids'"):
             collator([second, first])
     for at in range(100):
@@ -473,11 +510,42 @@ def test_wildcards_without_any_row() -> None:
     assert error.args == ("sample 0: no key like '*_ids'",)
 
 
+@pytest.mark.parametrize("key", ["b_ids", "b_logps", "b_pixels", "note 2"])
+@pytest.mark.parametrize("extra", ["drop", "list", "error"])
+def test_what_a_wildcard_takes_the_first_sample_has(key: str, extra: Any) -> None:
+    error = raised(replace(WILD, extra=extra), {"a_ids": [1]}, {"a_ids": [1], key: [1]})
+    assert isinstance(error, KeyError)
+    assert error.args == (f"sample 1: the key '{key}' is not in sample 0: expected in all samples or in none",)
+
+
+def test_what_the_table_names_no_wildcard_takes() -> None:
+    first = {"a_ids": [1]}
+    later = {"a_ids": [2], "image_pixels": [[1.0]], "note": 1, "a_mask": "what the batch makes anew", 5: "no name"}
+    assert batch_of(WILD, first, later)["image"].tolist() == [[1.0]]
+    error = raised(WILD, first, {**first, "ref_logps": 1.0})
+    assert error.args == ("sample 0: no 'ref_logps', but sample 1 has it: expected in all samples or in none",)
+    error = raised(WILD, first, {**first, "p_ids": [1]})
+    assert error.args == ("sample 0: no 'p_ids', but sample 1 has it: expected in all samples or in none",)
+
+
+@pytest.mark.parametrize(
+    "part", [{"media": (Media("*_x", ("*_x",), optional=False),)}, {"scalars": (Scalar("*_x", ("*_x",)),)}]
+)
+def test_wildcards_that_are_not_optional(part: dict[str, Any]) -> None:
+    assert list(batch_of(layout(**part), {**SHORT, "a_x": 1.0 if "scalars" in part else [1.0]})) == ["ids", "a_x"]
+    error = raised(layout(**part), SHORT)
+    assert isinstance(error, KeyError)
+    assert error.args == ("sample 0: no key like '*_x'",)
+    (name,) = part
+    optional: dict[str, Any] = {name: tuple(replace(each, optional=True) for each in part[name])}
+    assert list(batch_of(layout(**optional), SHORT)) == ["ids"]
+
+
 def test_a_star_overlaps_nothing() -> None:
     # Both ends of the name must be there, one after the other.
     matrix = Matrix((("*",),), (IDS,), tokens="abc{}cd")
     assert batch_of(layout(matrix), {"abccd": [1], "abcd": [2]})["ids"].tolist() == [[1]]
-    wild = layout(scalars=(Scalar("*_logps", ("*_logps",)),))
+    wild = layout(scalars=(Scalar("*_logps", ("*_logps",), optional=True),))
     assert list(batch_of(wild, {**SHORT, "a_logps": 0.5})) == ["ids", "a_logps"]
     assert list(batch_of(wild, SHORT)) == ["ids"]
     # A list of samples is refused by the core, whatever the table.

@@ -267,7 +267,7 @@ def test_batches_share_nothing_with_samples() -> None:
 CPU = "is on device meta, expected cpu: collate first, then move the batch"
 CUT = (
     "truncation could cut image tokens, and the sample has images: expected a larger max_length, samples that fit it, "
-    "or image_tokens=ImageTokens(...), which counts them"
+    "or PreferenceCollator's image_tokens, which counts them"
 )
 FLAGS = "expected flags of the tiles of all samples, or of none"
 FIRST = "those of sample 0 have [3, 2, 2] and float32"
@@ -336,6 +336,20 @@ WRONG: list[tuple[Any, ...]] = [
         "no flags",
         {},
         lambda: [pictures(), pictures(image_flags=None)],
+        KeyError,
+        f"sample 1: no 'image_flags', but 'pixel_values' has 2 tiles: {FLAGS}",
+    ),
+    (
+        "empty flags",
+        {},
+        lambda: [pictures(image_flags=[])],
+        ValueError,
+        "sample 0: 'image_flags' has no flag, but 'pixel_values' has 2 tiles",
+    ),
+    (
+        "no flags in any sample, with a blank tile",
+        {"blank_image": (3, 2, 2)},
+        lambda: [pair(), pictures(image_flags=None)],
         KeyError,
         f"sample 1: no 'image_flags', but 'pixel_values' has 2 tiles: {FLAGS}",
     ),
@@ -444,6 +458,13 @@ def test_lists_of_numpy_numbers_keep_their_dtype(dtype: str) -> None:
     found = COLLATOR([pictures(2, pixel_values=values)])["pixel_values"]
     assert found.dtype == torch.tensor(values).dtype == getattr(torch, dtype)
     assert found.tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize("flags", [{}, {"image_flags": None}])
+def test_flags_may_be_absent_without_a_blank_tile(flags: dict[str, Any]) -> None:
+    batch = COLLATOR([pair(), pair(pixel_values=torch.zeros(2, 3)) | flags])
+    assert batch["pixel_values"].shape == (2, 3)
+    assert "image_flags" not in batch
 
 
 def test_a_blank_of_ones_own_stays() -> None:

@@ -16,6 +16,7 @@ from dpo_collate.named import SEPARATE
 from pairs import PAIRS, collate, full, third
 
 GIVEN = full(PAIRS[0])
+UNSIGNED = ("uint8", "uint16", "uint32", "uint64")
 DTYPES = ("float32", "float16", "bfloat16", "float64", "uint8", "int64", "bool")
 
 
@@ -180,7 +181,7 @@ WRONG: list[tuple[dict[str, Any], list[Any], type[Exception], str]] = [
         "sample 0: 'x' has dtype uint8, which cannot hold the padding -1",
     ),
     (
-        {"combine": "stack"},
+        {"combine": "cat"},
         [torch.tensor(5)],
         ValueError,
         "sample 0: 'x' is a single number, expected a first dimension that counts tiles",
@@ -207,17 +208,94 @@ def test_padding_that_fits(dtype: str, pad: float) -> None:
 # --- dtype ----------------------------------------------------------------------------------------
 
 
+TO = ("int64", "int32", "bool", "float16", "float32", "float64")
+
+
 @pytest.mark.parametrize("combine", ["cat", "stack", "pad"])
-@pytest.mark.parametrize("dtype", ["int64", "int32", "bool", "float16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", TO)
 def test_values_become_a_dtype(dtype: str, combine: Any) -> None:
-    values = [torch.tensor([1.5, 0.0], dtype=torch.bfloat16), np.array([2.25, 0.0]), [3.0, 0.0], [True, False]]
-    wanted = [torch.as_tensor(value).to(getattr(torch, dtype)) for value in values]
+    values: list[Any] = [torch.tensor([1, 0], dtype=torch.int8), np.array([0, 1], ">i4"), [1, 0], [True, False]]
+    values += [np.array([1, 0], kind) for kind in UNSIGNED]
+    values += [torch.tensor([1, 0]).to(getattr(torch, kind)) for kind in (*UNSIGNED, "bool", "int64")]
+    if "float" in dtype:
+        values += [torch.tensor([1.5, 0.0], dtype=torch.bfloat16), np.array([2.25, 0.0]), [3.0, 0.0]]
+    wanted = [torch.tensor([*map(float, value)]).to(getattr(torch, dtype)) for value in values]
     for return_tensors in ("pt", "np"):
         found = joined(values, combine=combine, dtype=dtype, options={"return_tensors": return_tensors})
         assert str(found.dtype).removeprefix("torch.") == dtype
         assert found.tolist() == (torch.cat(wanted) if combine == "cat" else torch.stack(wanted)).tolist()
     one = joined(wanted[:1], combine=combine, dtype=dtype)
     assert (one.dtype, one.flatten().tolist()) == (wanted[0].dtype, wanted[0].tolist())
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "float16"])
+def test_where_there_is_no_value_any_dtype_will_do(dtype: str) -> None:
+    """Of bfloat16 too, which NumPy does not have."""
+    found = joined([torch.tensor([], dtype=torch.bfloat16)], combine="stack", dtype=dtype)
+    assert (found.dtype, found.shape) == (getattr(torch, dtype), (1, 0))
+
+
+def test_floats_are_rounded() -> None:
+    found = joined([torch.tensor([0.1, 1e-300], dtype=torch.float64), np.array([1 / 3, 70000])], dtype="float32")
+    assert found.tolist() == np.array([0.1, 0, 1 / 3, 70000], np.float32).tolist()
+    infinite = [float("inf"), -float("inf")]
+    for value in (torch.tensor(infinite), np.array(infinite), torch.tensor(infinite).bfloat16()):
+        assert joined([value], dtype="float16").tolist() == infinite
+    assert joined([np.array([np.nan])], dtype="float16").isnan().tolist() == [True]
+    assert joined([[2**53 + 1]], dtype="float64").tolist() == [2.0**53]
+
+
+@pytest.mark.parametrize("dtype", ["int64", "int32", "bool"])
+@pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64", "complex64"])
+def test_floats_never_become_integers(kind: str, dtype: Any) -> None:
+    value = torch.ones(2, dtype=getattr(torch, kind))
+    for each in (value, value.numpy()) if kind != "bfloat16" else (value,):
+        with pytest.raises(TypeError) as caught:
+            joined([[True, True], each], dtype=dtype)
+        assert caught.value.args == (f"sample 1: 'x' has dtype {kind}, expected one that becomes {dtype}",)
+
+
+def test_complex_numbers_never_become_others() -> None:
+    with pytest.raises(TypeError, match=r"^sample 0: 'x' has dtype complex128, expected one that becomes float32$"):
+        joined([np.ones(1, complex)], dtype="float32")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("kind", "value", "dtype"),
+    [
+        ("int64", 2**31, "int32"),
+        ("int64", -(2**31) - 1, "int32"),
+        ("uint32", 2**32 - 1, "int32"),
+        ("uint64", 2**63, "int64"),
+        ("uint64", 2**64 - 1, "int64"),
+        ("int64", 2, "bool"),
+        ("int8", -1, "bool"),
+        ("uint8", 2, "bool"),
+        ("int64", 65520, "float16"),
+        ("uint64", 2**64 - 1, "float16"),
+        ("float32", 65520.0, "float16"),
+        ("float64", -1e39, "float32"),
+    ],
+)
+def test_what_does_not_fit(kind: str, value: Any, dtype: Any) -> None:
+    array = np.array([0, value], kind)
+    for each in (array, torch.from_numpy(array), array[1:].reshape(()), torch.from_numpy(array)[1]):
+        with pytest.raises(OverflowError) as caught:
+            joined([each], dtype=dtype, combine="cat" if each.ndim else "stack")
+        assert caught.value.args == (f"sample 0: 'x' has dtype {kind}, and a value that does not fit {dtype}",)
+
+
+@pytest.mark.parametrize("return_tensors", ["pt", "np"])
+@pytest.mark.parametrize("combine", ["stack", "pad"])
+def test_single_numbers(combine: Any, return_tensors: str) -> None:
+    options = {"return_tensors": return_tensors}
+    for values in ([torch.tensor(5), np.array(6)], [torch.tensor(5), torch.tensor(6)]):
+        found = joined(values, combine=combine, options=options)
+        assert (tuple(found.shape), found.tolist()) == ((2,), [5, 6])
+    assert joined([torch.tensor(5), np.array(1, ">i2")], combine=combine, dtype="float32").tolist() == [5.0, 1.0]
+    with pytest.raises(ValueError, match=r"^sample 1: 'x' has shape \[1\] and dtype int64, but that of sample 0 has"):
+        joined([torch.tensor(5), torch.tensor([5])], combine=combine, options=options)
 
 
 def test_a_blank_is_of_that_dtype_too() -> None:

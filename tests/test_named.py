@@ -238,6 +238,62 @@ def test_masks_by_value_and_none() -> None:
         assert list(collate(name, samples(name, None, PAIRS), attention_mask=None)) == keys
 
 
+# --- types of tokens ------------------------------------------------------------------------------
+
+TYPES = ("token_type_ids", "mm_token_type_ids")
+
+
+@pytest.mark.parametrize("key", TYPES)
+@pytest.mark.parametrize("name", JOINED)
+def test_types_of_tokens(name: str, key: str) -> None:
+    types = [
+        {f"chosen_{key}": [0, 1, 2], f"rejected_{key}": [3, 4, 5, 6]},
+        {f"chosen_{key}": [7, 8, 9], f"rejected_{key}": [1]},
+    ]
+    given = samples(name, None, PAIRS)
+    batch = listed(collate(name, [sample | more for sample, more in zip(given, types, strict=True)]))
+    assert (
+        batch.pop(key)
+        == {
+            "concatenated": [[0, 1, 2, 0], [7, 8, 9, 0], [3, 4, 5, 6], [1, 0, 0, 0]],
+            "interleaved": [[0, 1, 2, 0], [3, 4, 5, 6], [7, 8, 9, 0], [1, 0, 0, 0]],
+            "padding_free": [[0, 1, 2, 7, 8, 9, 3, 4, 5, 6, 1]],
+        }[name]
+    )
+    assert batch == WRITTEN[name]
+    with pytest.raises(KeyError) as caught:
+        collate(name, [given[0] | types[0], given[1]])
+    said = f"sample 1: no 'chosen_{key}', but sample 0 has it: expected in all samples or in none"
+    assert caught.value.args == (said,)
+    with pytest.raises(KeyError) as caught:
+        collate(name, [given[0] | {f"chosen_{key}": [0, 1, 2]}])
+    said = f"sample 0: no 'rejected_{key}', but it has 'chosen_{key}': expected both or none"
+    assert caught.value.args == (said,)
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_types_of_tokens_of_split_samples(name: str) -> None:
+    given = split(PAIRS[0]) | {
+        f"{part}_{key}": [at + index for at in range(len(row))]
+        for key in TYPES
+        for index, (part, row) in enumerate(PAIRS[0]._asdict().items())
+    }
+    batch = listed(collate(name, [given], inputs="split"))
+    flat = name == "padding_free"
+    assert [batch[key] for key in TYPES] == [[[0, 1, 1, 0, 1, 2, 3]] if flat else [[0, 1, 1, 0], [0, 1, 2, 3]]] * 2
+
+
+def test_types_of_the_tokens_of_prompts_that_are_rows() -> None:
+    given = [third(PAIRS[0]) | {"token_type_ids": [0, 1, 1]}, third(PAIRS[1]) | {"token_type_ids": [2]}]
+    batch = listed(collate("prompt_left", given))
+    assert batch.pop("token_type_ids") == [[0, 1, 1], [0, 0, 2]]
+    assert batch == WRITTEN["prompt_left"]
+    with pytest.raises(
+        KeyError, match="sample 1: no 'token_type_ids', but sample 0 has it: expected in all samples or"
+    ):
+        collate("prompt_left", [given[0], third(PAIRS[1])])
+
+
 # --- what makes no sense --------------------------------------------------------------------------
 
 ALONE = "layout 'prompt_left' has prompts and completions in rows of their own"

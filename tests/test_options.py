@@ -149,7 +149,7 @@ def test_truncation_of_a_sample_with_images() -> None:
     samples = [PAIRS[0] | NO_IMAGE, PAIRS[1] | IMAGE]
     sentence = (
         "sample 1: truncation could cut image tokens, and the sample has images: expected a larger max_length, "
-        "samples that fit it, or image_tokens=ImageTokens(...), which counts them"
+        "samples that fit it, or PreferenceCollator's image_tokens, which counts them"
     )
     with pytest.raises(ValueError, match="truncation could cut image tokens") as caught:
         batch_of(samples, max_length=3)
@@ -213,12 +213,18 @@ def test_masks_of_some_samples() -> None:
     assert caught.value.args == (
         "sample 2: no 'chosen_attention_mask', but sample 0 has it: expected in all samples or in none",
     )
+    both = [OWN_MASKS[0], {key: value for key, value in OWN_MASKS[1].items() if key != "rejected_attention_mask"}]
+    with pytest.raises(KeyError) as caught:
+        batch_of(both[1:], layout="concatenated")
+    assert caught.value.args == (
+        "sample 0: no 'rejected_attention_mask', but it has 'chosen_attention_mask': expected both or none",
+    )
     # Each side for itself: masks of the chosen rows only.
     sided = [{key: value for key, value in sample.items() if key != "rejected_attention_mask"} for sample in OWN_MASKS]
     assert batch_of(sided)["rejected_attention_mask"] == [[1, 0], [1, 1]]
 
 
-@pytest.mark.parametrize("name", ["chosen_attention_mask", "{}_attention_mask", "attention_mask"])
+@pytest.mark.parametrize("name", ["chosen_attention_mask", "{}_attention_mask", "attention_mask", "KL_attention_mask"])
 def test_masks_of_an_own_layout(name: str) -> None:
     columns = (Column("ids", pad="pad_token_id"), Column(name, of="ones"))
     table = Layout("mine", (Matrix(columns=columns, rows=(("chosen",),), tokens="{}_ids"),))
@@ -227,6 +233,20 @@ def test_masks_of_an_own_layout(name: str) -> None:
     assert batch_of(samples, layout=table) == {"ids": [[5, 0], [6, 0]], mask: [[1, 1], [1, 0]]}
     assert batch_of(samples, layout=table, attention_mask="value") == {"ids": [[5, 0], [6, 0]], mask: [[1, 0], [1, 0]]}
     assert batch_of(samples, layout=table, attention_mask=None) == {"ids": [[5, 0], [6, 0]]}
+
+
+@pytest.mark.parametrize("mask", ["value", None])
+def test_masks_that_are_rows_of_their_own(mask: Any) -> None:
+    rows = (("chosen",),)
+    matrices = (
+        Matrix(rows, (Column("ids"),), tokens="{}_ids"),
+        Matrix(rows, (Column("mask"),), tokens="{}_attention_mask"),
+    )
+    with pytest.raises(ValueError, match="rows of their own") as caught:
+        PreferenceCollator(Layout("mine", matrices), pad_token_id=0, attention_mask=mask)
+    assert caught.value.args == (f"attention_mask={mask!r}: layout 'mine' has masks that are rows of their own",)
+    batch = batch_of([{"chosen_ids": [5], "chosen_attention_mask": [0, 1]}], layout=Layout("mine", matrices))
+    assert batch == {"ids": [[5]], "mask": [[0, 1]]}
 
 
 def test_masks_by_value_of_a_layout_without_masks() -> None:
@@ -315,6 +335,14 @@ def test_blank_image() -> None:
     # Not where there is an image.
     assert collator([PAIRS[0] | IMAGE, PAIRS[1]])["image_flags"].tolist() == [0, 1]
     assert "pixel_values" not in PreferenceCollator(pad_token_id=0)(PAIRS)
+
+
+@pytest.mark.parametrize("layout", ["separate", "concatenated"])
+def test_images_and_media(layout: str) -> None:
+    for images in ("per_pair", "per_side"):
+        with pytest.raises(ValueError, match="images and media both say what images there are: expected one of them"):
+            batch_of(PAIRS, layout=layout, images=images, media=())
+    assert "pixel_values" not in batch_of(PAIRS, layout=layout, media=())
 
 
 def test_images_keep_their_order_and_dtype() -> None:

@@ -226,10 +226,11 @@ def test_sft_samples_may_be_an_iterator() -> None:
 
 
 def test_only_attention_masks_are_masks() -> None:
-    columns = (Column("ids"), Column("cross_attention_mask", of="ones"), Column("attention_mask", of="ones"))
+    masks = ("attention_mask", "KL_attention_mask", "attention_mask_of_images")
+    columns = (Column("ids"), *(Column(name, of="ones") for name in masks))
     layout = Layout("masks", (Matrix((("chosen",),), columns, tokens="{}_ids"),))
     batch = PreferenceCollator(layout, pad_token_id=0, attention_mask=None)([{"chosen_ids": [1]}])
-    assert list(batch) == ["ids", "cross_attention_mask"]
+    assert list(batch) == ["ids", "attention_mask_of_images"]
 
 
 def test_own_parallel_masks_may_be_by_value() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -51,11 +52,11 @@ class Finish:
         budget = Budget(self.limit, 0 if rest is None else rest.nbytes)
         found = _media.entries({} if rest is None else rest.media, table.media, len(samples))
         if rest is not None:
-            image_tokens.check(rest.counts, self.tokens, table, found)
-            _media.check_truncated(rest.truncated, self.tokens, table.media, found)
+            counted = image_tokens.check(rest.counts, self.tokens, table, found)
+            _media.check_truncated(rest.truncated, table.media, found, counted)
         more = _media.join(found, table.media, budget, self.target)
         more |= _lists(rest, table, len(samples))
-        more |= table.constants
+        more |= {name: copy.copy(value) for name, value in table.constants}
         batch |= more
         if table.returns is not None and table.returns != "sample":
             return _nest(table.returns, batch)

@@ -16,11 +16,11 @@ from ._convert import is_tensor, to_array
 from ._tiles import Entry, dtype_name, entries_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ._budget import Budget
     from ._pools import Target
-    from .image_tokens import ImageTokens
+    from .image_tokens import Images
     from .layout import Media
 
 
@@ -41,7 +41,8 @@ def entries(
     by_name = {medium.name: medium for medium in media}
     for medium in media:
         if medium.flags_of is not None:
-            _check_flags(medium, by_name[medium.flags_of], found)
+            given = {(sample, key) for sample, key, _ in gathered.get(medium.name, ())}
+            _check_flags(medium, by_name[medium.flags_of], found, given)
         if medium.combine != "cat" and found[medium.name]:
             _check_all_have(medium, found[medium.name], samples)
     return found
@@ -61,6 +62,7 @@ def join(found: Mapping[str, list[Entry]], media: Sequence[Media], budget: Budge
     """
     parts = {}
     for medium in media:
+        # Flags alone are never made up: with a blank tile in the layout, tiles have theirs.
         blank = [] if medium.blank is None else [_blank(medium, medium.blank)]
         if these := found[medium.name] or blank:
             parts[medium.name] = these, _shape(medium, these)
@@ -99,9 +101,18 @@ def _check_all_have(medium: Media, entries: list[Entry], samples: int) -> None:
                 )
 
 
-def _check_flags(flags: Media, tiles_medium: Media, found: Mapping[str, list[Entry]]) -> None:
-    """Flags and tiles of a sample agree in number. In a batch without any flag every tile is an image."""
-    if not found[flags.name]:
+def _check_flags(
+    flags: Media, tiles_medium: Media, found: Mapping[str, list[Entry]], given: Collection[tuple[int, str]]
+) -> None:
+    """Flags and tiles of a sample agree in number. In a batch without any flag every tile is an image.
+
+    Args:
+        flags: The medium of the flags.
+        tiles_medium: That of the tiles.
+        found: What there is of both.
+        given: Samples and keys that have flags, be there none.
+    """
+    if not given and flags.blank is None:
         return
     tiles, flagged = (
         {(entry.sample, medium.keys.index(entry.key)): entry for entry in found[medium.name]}
@@ -109,6 +120,10 @@ def _check_flags(flags: Media, tiles_medium: Media, found: Mapping[str, list[Ent
     )
     for at in sorted(tiles.keys() | flagged.keys()):
         sample, part = at
+        if at not in flagged and (sample, flags.keys[part]) in given:
+            raise ValueError(
+                f"sample {sample}: '{flags.keys[part]}' has no flag, but '{tiles[at].key}' has {tiles[at].number} tiles"
+            )
         if at not in flagged:
             raise KeyError(
                 f"sample {sample}: no '{flags.keys[part]}', but '{tiles[at].key}' has {tiles[at].number} tiles: "
@@ -128,34 +143,33 @@ def _check_flags(flags: Media, tiles_medium: Media, found: Mapping[str, list[Ent
 
 
 def check_truncated(
-    truncated: Sequence[int],
-    wanted: Sequence[ImageTokens],
-    media: Sequence[Media],
-    found: Mapping[str, list[Entry]],
+    truncated: Sequence[int], media: Sequence[Media], found: Mapping[str, list[Entry]], counted: Collection[Images]
 ) -> None:
     """Refuses to truncate a sample that has images whose tokens nobody has counted. A tile with flag 0 is none.
+
+    Args:
+        truncated: Samples of which a row was truncated.
+        media: The media of the layout.
+        found: What there is of them.
+        counted: Images whose tokens have been counted: the name of their medium, and the sample.
 
     Raises:
         ValueError: That is what happens to a sample.
     """
     if not truncated:
         return
-    counted = {_is_video(str(tokens.medium)) for tokens in wanted}
     flags = {medium.flags_of: medium.name for medium in media if medium.flags_of is not None and found[medium.name]}
     for medium in media:
-        if medium.flags_of is not None or _is_video(medium.name) in counted:
+        if medium.flags_of is not None:
             continue
         flagged = medium.name in flags
         for entry in found[flags.get(medium.name, medium.name)]:
-            if entry.sample in truncated and (not flagged or bool((entry.tiles != 0).any())):
+            images = not flagged or bool((entry.tiles != 0).any())
+            if images and entry.sample in truncated and (medium.describes or medium.name, entry.sample) not in counted:
                 raise ValueError(
                     f"sample {entry.sample}: truncation could cut image tokens, and the sample has images: expected a "
-                    f"larger max_length, samples that fit it, or image_tokens=ImageTokens(...), which counts them"
+                    f"larger max_length, samples that fit it, or PreferenceCollator's image_tokens, which counts them"
                 )
-
-
-def _is_video(name: str) -> bool:
-    return "video" in name or "second_per_grid" in name
 
 
 def _blank(medium: Media, shape: tuple[int, ...]) -> Entry:
@@ -194,8 +208,9 @@ def _join(target: Target, medium: Media, entries: list[Entry], shape: tuple[int,
 
 def _stack(values: Sequence[Any], out: Any, medium: Media) -> Any:
     """Copies each value to the beginning of its place in ``out``; what is left there is padding."""
-    for value, place in zip(values, out, strict=True):
-        if value.shape != place.shape:
-            place[...] = medium.pad
-        place[tuple(slice(size) for size in value.shape)] = value
+    # By index: of a row of single numbers an array gives copies.
+    for index, value in enumerate(values):
+        if value.shape != out.shape[1:]:
+            out[index] = medium.pad
+        out[(index, *(slice(size) for size in value.shape))] = value
     return out

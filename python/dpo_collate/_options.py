@@ -21,16 +21,7 @@ def resolved(collator: PreferenceCollator) -> Layout:
     Raises:
         ValueError: An option makes no sense with the layout.
     """
-    if isinstance(collator.layout, str):
-        given = {name: getattr(collator, name) for name in ("max_length", "truncation_mode", "padding_side")}
-        given["attention_mask"] = None if collator.attention_mask == "auto" else collator.attention_mask
-        refuse(collator.layout, given)
-        layout = named(collator.layout, collator.inputs, collator.targets, collator.images)
-    else:
-        layout = collator.layout
-        for name in _OF_NAMED:
-            if getattr(collator, name) is not None:
-                raise ValueError(f"{name}={getattr(collator, name)!r}: only a named layout has forms to choose from")
+    layout = _chosen(collator)
     if collator.buckets is not None and collator.pad_to_multiple_of is not None:
         raise ValueError("buckets and pad_to_multiple_of both round the width: expected one of them")
     lengths: dict[str, Any] = {
@@ -62,6 +53,21 @@ def resolved(collator: PreferenceCollator) -> Layout:
     return layout
 
 
+def _chosen(collator: PreferenceCollator) -> Layout:
+    """The layout itself, in the form that is asked for."""
+    if collator.media is not None and collator.images is not None:
+        raise ValueError("images and media both say what images there are: expected one of them")
+    if isinstance(collator.layout, str):
+        given = {name: getattr(collator, name) for name in ("max_length", "truncation_mode", "padding_side")}
+        given["attention_mask"] = None if collator.attention_mask == "auto" else collator.attention_mask
+        refuse(collator.layout, given)
+        return named(collator.layout, collator.inputs, collator.targets, collator.images)
+    for name in _OF_NAMED:
+        if getattr(collator, name) is not None:
+            raise ValueError(f"{name}={getattr(collator, name)!r}: only a named layout has forms to choose from")
+    return collator.layout
+
+
 def with_masks(layout: Layout, mask: Literal["value"] | None) -> Layout:
     """The layout with masks by value, or without any; the samples' own are ignored."""
     matrices: list[Matrix] = []
@@ -69,13 +75,15 @@ def with_masks(layout: Layout, mask: Literal["value"] | None) -> Layout:
     found = False
     for matrix in layout.matrices:
         columns: list[Column] = []
-        stems = {stem.removesuffix("_") for row in matrix.rows for stem in row}
-        masks = {"attention_mask", "{}attention_mask", *(f"{stem}_attention_mask" for stem in ("{}", *stems))}
         for column in matrix.columns:
-            if column.name not in masks:
+            if not column.name.endswith("attention_mask") and not matrix.tokens.endswith("attention_mask"):
                 columns.append(column)
                 continue
             found = True
+            if column.of == "tokens" and column.differs_from is None:
+                raise ValueError(
+                    f"attention_mask={mask!r}: layout {layout.name!r} has masks that are rows of their own"
+                )
             if "{}" in column.of:
                 ignored.extend(column.of.replace("{}", stem) for row in matrix.rows for stem in row)
             if mask == "value":

@@ -45,9 +45,12 @@ def entries_of(medium: Media, values: Sequence[tuple[int, str, Any]]) -> list[En
     for sample, key, value in values:
         place = f"sample {sample}: '{key}'"
         tiles = tiles_of(value, place)
+        if tiles.ndim == 0 and medium.combine == "cat":
+            raise ValueError(f"{place} is a single number, expected a first dimension that counts tiles")
         if medium.dtype is not None:
             tiles = _cast(tiles, medium.dtype, place)
-        if not (number := tiles.shape[0]) and medium.combine == "cat":
+        number = tiles.shape[0] if tiles.ndim else 1
+        if not number and medium.combine == "cat":
             continue
         if found:
             _check_alike(medium, tiles, place, found[0])
@@ -88,16 +91,42 @@ def _holds(dtype: str, pad: float) -> bool:
 
 
 def _cast(tiles: Any, dtype: str, place: str) -> Any:
-    """The same as another dtype, if it is not already."""
-    if dtype_name(tiles) == dtype:
+    """The same as another dtype, if it is not already: floats are rounded, nothing else is lost.
+
+    Raises:
+        TypeError: That is no dtype for such values.
+        OverflowError: A value does not fit it.
+    """
+    known = dtype_name(tiles)
+    if known == dtype:
         return tiles
+    if "complex" in known or ("float" in known and "float" not in dtype and 0 not in tiles.shape):
+        raise TypeError(f"{place} has dtype {known}, expected one that becomes {dtype}")
     check_size(tiles.nbytes * 8, place)
-    with allocation(place):
+    with allocation(place), np.errstate(over="ignore"):
         if is_tensor(tiles):
             import torch  # noqa: PLC0415 - there are tensors, so it is there
 
-            return tiles.to(getattr(torch, dtype))
-        return tiles.astype(dtype)
+            made = tiles.to(getattr(torch, dtype))
+        else:
+            made = tiles.astype(dtype)
+        if _lost(tiles, made):
+            raise OverflowError(f"{place} has dtype {known}, and a value that does not fit {dtype}")
+    return made
+
+
+def _lost(tiles: Any, made: Any) -> bool:
+    """Whether a value has become infinite, or another integer."""
+    if 0 in tiles.shape:
+        return False
+    if "float" in dtype_name(made):
+        infinite = abs(made) == float("inf")
+        if not bool(infinite.any()):
+            return False
+        return "float" not in dtype_name(tiles) or bool((infinite & (abs(tiles) != float("inf"))).any())
+    # torch does not compare its unsigned dtypes with others.
+    before, after = (values.numpy() if is_tensor(values) else values for values in (tiles, made))
+    return bool((before != after).any())
 
 
 def tiles_of(value: Any, place: str) -> Any:
@@ -105,18 +134,12 @@ def tiles_of(value: Any, place: str) -> Any:
     if isinstance(value, list | tuple):
         value = _of_list(value, place)
     if is_tensor(value):
-        return _counted(dense(value, place), place)
+        return dense(value, place)
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):
         if value.dtype.kind not in "iubfc" or value.dtype.char in "gG":  # torch has no long double
             raise TypeError(f"{place} has dtype {value.dtype}, expected numbers")
-        return _counted(np.asarray(value), place)
+        return np.asarray(value)
     raise TypeError(f"{place} is a {type(value).__name__}, expected a tensor or an array")
-
-
-def _counted(value: Any, place: str) -> Any:
-    if value.ndim == 0:
-        raise ValueError(f"{place} is a single number, expected a first dimension that counts tiles")
-    return value
 
 
 def _of_list(value: Sequence[Any], place: str) -> Any:

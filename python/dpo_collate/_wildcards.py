@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from .layout import Layout, Matrix, Media, Scalar
 
@@ -41,30 +42,61 @@ def expanded(layout: Layout, keys: Iterable[str]) -> Layout:
         rows = " or ".join(f"'{matrix.tokens.replace('{}', '*')}'" for matrix in layout.matrices)
         raise KeyError(f"sample 0: no key like {rows}")
     layout = replace(layout, matrices=tuple(matrices))
-    taken = {*layout.names(), *layout.ignored}
-    taken |= {key for medium in layout.media for key in medium.keys}
-    taken |= {key for scalar in layout.scalars for key in scalar.keys}
-    for matrix in matrices:
-        templates = (matrix.tokens, *(column.of for column in matrix.columns if "{}" in column.of))
-        taken |= {template.replace("{}", stem) for template in templates for row in matrix.rows for stem in row}
+    taken = _named(layout)
     media: list[Media] = []
     for medium in layout.media:
-        found = _matching(medium.name, keys, taken)
-        media += [medium] if found is None else [replace(medium, name=key, keys=(key,)) for key in found]
+        media += [replace(medium, name=key, keys=its) for key, its in _found(medium, keys, taken)]
     scalars: list[Scalar] = []
     for scalar in layout.scalars:
-        found = _matching(scalar.name, keys, taken)
-        scalars += [scalar] if found is None else [replace(scalar, name=key, keys=(key,)) for key in found]
+        scalars += [replace(scalar, name=key, keys=its) for key, its in _found(scalar, keys, taken)]
     return replace(layout, media=tuple(media), scalars=tuple(scalars))
 
 
-def _matching(name: str, keys: tuple[str, ...], taken: set[str]) -> list[str] | None:
-    """The keys that a name with a wildcard takes; None if it has none."""
-    if "*" not in name:
-        return None
-    found = [key for key in keys if key not in taken and _between(key, *name.split("*")) is not None]
+def check_later(layout: Layout, table: Layout, samples: Sequence[Any]) -> None:
+    """Refuses what only later samples have, if a wildcard takes it: it would be lost.
+
+    Args:
+        layout: The layout with wildcards.
+        table: What it became for the first sample.
+        samples: The samples.
+
+    Raises:
+        KeyError: A later sample has a key that the first one lacks, and that a wildcard takes.
+    """
+    first = samples[0].keys()
+    patterns = [matrix.tokens.replace("{}", "*") for matrix in layout.matrices if matrix.rows == _ANY]
+    parts: tuple[Media | Scalar, ...] = (*layout.media, *layout.scalars)
+    patterns += [part.name for part in parts if "*" in part.name]
+    for index, sample in enumerate(samples):
+        if not isinstance(sample, Mapping) or sample.keys() == first:
+            continue
+        for key in sample.keys() - first - _named(table):
+            if any(_between(key, *pattern.split("*")) is not None for pattern in patterns):
+                raise KeyError(
+                    f"sample {index}: the key {key!r} is not in sample 0: expected in all samples or in none"
+                )
+
+
+def _named(layout: Layout) -> set[str]:
+    """The keys that a table names, so that no wildcard takes them."""
+    named = {*layout.names(), *layout.ignored}
+    named |= {key for medium in layout.media for key in medium.keys}
+    named |= {key for scalar in layout.scalars for key in scalar.keys}
+    for matrix in layout.matrices:
+        templates = (matrix.tokens, *(column.of for column in matrix.columns if "{}" in column.of))
+        named |= {template.replace("{}", stem) for template in templates for row in matrix.rows for stem in row}
+    return named
+
+
+def _found(part: Media | Scalar, keys: tuple[str, ...], taken: set[str]) -> list[tuple[str, tuple[str, ...]]]:
+    """The names and keys that a medium or a scalar has: its own, or those that its wildcard takes."""
+    if "*" not in part.name:
+        return [(part.name, part.keys)]
+    found = [key for key in keys if key not in taken and _between(key, *part.name.split("*")) is not None]
+    if not found and not part.optional:
+        raise KeyError(f"sample 0: no key like '{part.name}'")
     taken.update(found)
-    return found
+    return [(key, (key,)) for key in found]
 
 
 def _between(key: object, prefix: str, suffix: str) -> str | None:

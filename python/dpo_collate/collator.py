@@ -13,7 +13,7 @@ from ._core import Collator
 from ._finish import Finish
 from ._options import resolved, with_masks
 from ._pools import Target, ready
-from ._wildcards import expanded, has_wildcards
+from ._wildcards import check_later, expanded, has_wildcards
 from .image_tokens import ImageTokens
 from .layout import Column, Extra, Layout, Matrix, Media, PaddingSide, Scalar, TruncationMode
 from .named import IMAGES, NAMES, PAIR, SEPARATE, Images, Inputs, Targets
@@ -92,8 +92,8 @@ class PreferenceCollator:
         extra_keys: What happens to keys that the layout does not name: ``"drop"``, ``"list"``,
             ``"stack"`` or ``"error"``. An unknown key that begins with ``chosen_``, ``rejected_``,
             ``prompt_``, ``ref_``, ``reference_`` or ``pixel_`` is always an error, as it is most likely
-            misspelt; ``dataclasses.replace(named("separate"), ignored=("prompt_id",))`` is a layout that
-            knows one more key and does not use it.
+            misspelt; ``dataclasses.replace(table, ignored=(*table.ignored, "prompt_id"))``, with ``table =
+            named("separate")``, is a layout that knows one more key and does not use it.
         blank_image: Shape of one tile, such as ``(3, 448, 448)``. A batch without any image then gets
             one tile of zeros, float32, with flag 0: for trainers that always run the vision tower
             (ranks without images hang ZeRO-3).
@@ -207,7 +207,8 @@ class PreferenceCollator:
             min_length: Least width of this batch, for example the longest of all ranks.
 
         Returns:
-            A dict, unless the layout's ``returns`` is a nest of names.
+            A dict of keys to tensors (to arrays with ``return_tensors="np"``) and, where the layout says so, ints
+            and lists; or the nest of them that the layout's ``returns`` is.
         """
         min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
         form = self._form
@@ -232,9 +233,10 @@ class PreferenceCollator:
             return self._form_of(_ANY)  # whose core says what is wrong with the samples
         form = self._forms.get(keys)
         if form is None:
-            form = self._form_of(expanded(self._table, keys))
-            if len(self._forms) < _FORMS:
-                self._forms[keys] = form
+            if len(self._forms) >= _FORMS:
+                self._forms.clear()
+            form = self._forms.setdefault(keys, self._form_of(expanded(self._table, keys)))
+        check_later(self._table, form.finish.table, samples)
         return form
 
     def counted_tokens(self) -> tuple[ImageTokens, ...]:
@@ -273,6 +275,11 @@ class PreferenceCollator:
     def _check_numbers(self) -> None:
         """Checks numbers, and makes Python's integers of them."""
         for name in ("pad_token_id", "label_pad_token_id"):
+            if name == "pad_token_id" and self.pad_token_id is None:
+                raise TypeError(
+                    "pad_token_id=None: expected an integer; of a tokenizer without a pad token, set "
+                    "tokenizer.pad_token = tokenizer.eos_token first"
+                )
             object.__setattr__(self, name, check_int64(name, getattr(self, name)))
         for name in ("pad_to_multiple_of", "row_multiple_of", "max_length", "max_batch_bytes"):
             if getattr(self, name) is not None:

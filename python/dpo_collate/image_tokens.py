@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._checks import check_count, check_int64, check_type
-from .named import PAIR
+from ._tiles import dtype_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ._tiles import Entry
-    from .layout import Layout, Media
+    from .layout import Layout, Matrix, Media
 
 __all__ = ["ImageTokens"]
 
@@ -30,8 +30,8 @@ class ImageTokens:
         per_grid: Or: how many patches of a side are merged to one token (Qwen-VL's ``merge_size``, 2): an
             image of t by h by w patches has ``t * h * w / per_grid**2`` tokens.
         medium: Name of the medium that is counted: ``"pixel_values"`` where tiles are, ``"image_grid_thw"``
-            where grids are, unless another is named, such as ``"video_grid_thw"``. Of a medium with two keys the
-            first is taken for that of the chosen rows, the second for that of the rejected ones.
+            where grids are, unless another is named, such as ``"video_grid_thw"``. Of a medium with several keys
+            each is that of one side, in the order of the rows.
 
     Example:
         >>> from dpo_collate import ImageTokens, PreferenceCollator
@@ -54,7 +54,7 @@ class ImageTokens:
     def __post_init__(self) -> None:
         check_int64("id", self.id)
         if (self.per_tile is None) == (self.per_grid is None):
-            raise ValueError("per_tile and per_grid both say how many tokens an image takes: expected one of them")
+            raise ValueError("expected per_tile or per_grid: one of them says how many tokens an image takes")
         for name in ("per_tile", "per_grid"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name), 1)
@@ -66,50 +66,92 @@ class ImageTokens:
         """How many tokens the tiles of one value ask for."""
         if self.per_grid is None:
             return (self.per_tile or 0) * (entry.number if flags is None else int((flags.tiles != 0).sum()))
-        if entry.tiles.ndim != 2 or entry.tiles.shape[1] != 3:
-            raise ValueError(f"{entry.place} has shape {list(entry.tiles.shape)}, expected [images, 3]")
-        return sum(int(t * h * w) // self.per_grid**2 for t, h, w in entry.tiles.tolist())
+        return sum(patches // self.per_grid**2 for patches in patches_of(entry))
 
 
-Count = tuple[int, int, int, int, int, int]
+def patches_of(entry: Entry) -> list[int]:
+    """The number of patches of each image of ``[images, 3]`` grids: time, height, width.
+
+    Raises:
+        TypeError: They are no integers.
+        ValueError: They are no grids.
+    """
+    if "int" not in dtype_name(entry.tiles):
+        raise TypeError(f"{entry.place} has dtype {dtype_name(entry.tiles)}, expected integers")
+    if entry.tiles.ndim != 2 or entry.tiles.shape[1] != 3:
+        raise ValueError(f"{entry.place} has shape {list(entry.tiles.shape)}, expected [images, 3]")
+    return [t * h * w for t, h, w in entry.tiles.tolist()]
+
+
+Count: TypeAlias = tuple[int, int, int, int, int, int]
 """Of one row and one id: (matrix, part, sample, id, in the row, in what is kept of it)."""
+
+
+Images: TypeAlias = tuple[str, int]
+"""The images of one sample: the name of their medium, and the sample."""
 
 
 def check(
     counts: Sequence[Count], wanted: Iterable[ImageTokens], layout: Layout, found: Mapping[str, Sequence[Entry]]
-) -> None:
+) -> set[Images]:
     """Checks the image tokens of every row.
 
     A row of one side and, where the prompt is a row of its own, that of the prompt, count together.
 
+    Returns:
+        The images whose tokens have been counted.
+
     Raises:
-        ValueError: A row has more or fewer than its images ask for, or truncation cut some.
+        KeyError, TypeError, ValueError: A row has more or fewer than its images ask for, or truncation cut some;
+            images lack what says how many tokens they take.
     """
+    counted: set[Images] = set()
     for tokens in wanted:
-        of_row: dict[tuple[int, str], list[int]] = {}
+        of_row: dict[tuple[int, tuple[str, ...]], tuple[int, int]] = {}
         for matrix, part, sample, token_id, whole, kept in counts:
-            if token_id == tokens.id:
-                total = of_row.setdefault((sample, layout.matrices[matrix].rows[part][-1]), [0, 0])
-                total[0] += whole
-                total[1] += kept
+            if token_id == tokens.id and _has_ids(layout.matrices[matrix]):
+                row = sample, layout.matrices[matrix].rows[part]
+                # The same row may be in several matrices, and be cut in one.
+                of_row[row] = whole, min(kept, of_row.get(row, (whole, kept))[1])
         asked = _asked(tokens, layout, found)
-        sides = {side for _, side in of_row if side != "prompt"}
-        for (sample, side), (whole, kept) in of_row.items():
-            if side == "prompt" and sides:
-                continue
-            prompt = of_row.get((sample, "prompt"), [0, 0]) if side != "prompt" else [0, 0]
-            expected = asked.get((sample, None), 0) + asked.get((sample, side), 0)
-            _compare(sample, side, tokens, (whole + prompt[0], kept + prompt[1]), expected)
+        for (sample, stems), (whole, kept) in of_row.items():
+            side = stems[-1]
+            apart = side != PROMPT and PROMPT not in stems
+            prompt = of_row.get((sample, (PROMPT,)), (0, 0)) if apart else (0, 0)
+            if side != PROMPT or _sides(layout) == [PROMPT]:
+                expected = asked.get((sample, None), 0) + asked.get((sample, side), 0)
+                _compare(sample, side, tokens, (whole + prompt[0], kept + prompt[1]), expected)
+        counted |= {
+            (medium.describes or medium.name, entry.sample)
+            for medium, _, _ in media_of(tokens, layout)
+            for entry in found[medium.name]
+        }
+    return counted
+
+
+PROMPT = "prompt"
+
+
+def _has_ids(matrix: Matrix) -> bool:
+    """Whether its rows are token ids, not what is said of them in rows of their own."""
+    return not matrix.tokens.endswith(("attention_mask", "token_type_ids"))
+
+
+def _sides(layout: Layout) -> list[str]:
+    """What rows end in, in the order of the table; the prompt only if there is nothing else."""
+    ends = list(dict.fromkeys(row[-1] for matrix in layout.matrices if _has_ids(matrix) for row in matrix.rows))
+    return [end for end in ends if end != PROMPT] or ends
 
 
 def media_of(tokens: ImageTokens, layout: Layout) -> list[tuple[Media, str, str | None]]:
-    """What is counted: the medium, the key, and the side whose rows it belongs to (None: those of both)."""
+    """What is counted: the medium, the key, and the side whose rows it belongs to (None: those of all)."""
     found: list[tuple[Media, str, str | None]] = []
+    sides = _sides(layout)
     for medium in layout.media:
         if medium.name == tokens.medium:
-            sides = PAIR if len(set(medium.keys)) == len(PAIR) else (None,)
-            found += [(medium, key, side) for key, side in zip(medium.keys, sides, strict=False)]
-        found += [(medium, medium.keys[0], side) for side in PAIR if medium.name == f"{side}_{tokens.medium}"]
+            several = len(set(medium.keys)) > 1
+            found += zip((medium,) * len(medium.keys), medium.keys, sides if several else (None,), strict=False)
+        found += [(medium, medium.keys[0], side) for side in sides if medium.name == f"{side}_{tokens.medium}"]
     return found
 
 
@@ -132,14 +174,29 @@ def _asked(
     """By sample and side how many tokens its images ask for."""
     asked: dict[tuple[int, str | None], int] = {}
     for medium, key, side in media_of(tokens, layout):
-        flags = {
-            entry.sample: entry
-            for other in layout.media
-            if other.flags_of == medium.name
-            for entry in found[other.name]
-            if entry.key == other.keys[medium.keys.index(key)]
-        }
-        for entry in found[medium.name]:
-            if entry.key == key:
-                asked[entry.sample, side] = tokens.asked_for(entry, flags.get(entry.sample))
+        part = medium.keys.index(key)
+        flags = [_entries(other, part, found) for other in layout.media if other.flags_of == medium.name]
+        flagged = flags[0] if flags else {}
+        entries = _entries(medium, part, found)
+        for other in layout.media:
+            if other.name == medium.describes:
+                _check_described(key, entries, _entries(other, part, found), tokens)
+        for sample, entry in entries.items():
+            asked[sample, side] = tokens.asked_for(entry, flagged.get(sample))
     return asked
+
+
+def _entries(medium: Media, part: int, found: Mapping[str, Sequence[Entry]]) -> dict[int, Entry]:
+    """What samples have under one of the keys of a medium."""
+    return {entry.sample: entry for entry in found[medium.name] if entry.key == medium.keys[part]}
+
+
+def _check_described(key: str, entries: Mapping[int, Entry], images: Mapping[int, Entry], tokens: ImageTokens) -> None:
+    """Images have what describes them; and as many patches as it says, where patches are counted (Qwen-VL)."""
+    for sample, image in images.items():
+        if sample not in entries:
+            raise KeyError(f"sample {sample}: no '{key}', but '{image.key}' has {image.number} tiles")
+        if tokens.per_grid is not None and image.tiles.ndim == 2:
+            patches = sum(patches_of(entries[sample]))
+            if patches != image.number:
+                raise ValueError(f"{image.place} has {image.number} patches, but '{key}' asks for {patches}")

@@ -297,7 +297,9 @@ class Media:
             float32 (flags: int64, shape ``()``).
         flags_of: Name of the medium whose tiles these values flag: 1 for a tile that is an image, 0
             for one that only fills a place. They agree in number; a tile with flag 0 does not count as an
-            image. In a batch where no sample has any flag, every tile is an image.
+            image. In a batch where no sample has any flag, every tile is an image (but with ``blank`` there
+            must be flags).
+        describes: Name of the medium that these values say something of, such as grids and sizes of images.
     """
 
     name: str
@@ -309,6 +311,7 @@ class Media:
     optional: bool = True
     blank: tuple[int, ...] | None = None
     flags_of: str | None = None
+    describes: str | None = None
 
     def __post_init__(self) -> None:
         _check_names(self.name, self.keys)
@@ -435,7 +438,7 @@ class Layout:
             _check_nest(self.returns, names)
         if self.extra in {"list", "stack"} and self.returns is not None and self.returns != "sample":
             raise ValueError(f"extra={self.extra!r}: unknown keys have no place in returns={self.returns!r}")
-        _check_flags(self.media)
+        _check_media(self.media)
 
     def names(self) -> tuple[str, ...]:
         """All keys that a batch can have, in order.
@@ -462,7 +465,8 @@ def _check_nest(nest: object, names: tuple[str, ...]) -> None:
         raise TypeError(f"returns={nest!r}: expected None, 'sample', or tuples and dicts of names")
 
 
-def _check_flags(media: tuple[Media, ...]) -> None:
+def _check_media(media: tuple[Media, ...]) -> None:
+    """Checks what media say of each other."""
     by_name = {medium.name: medium for medium in media}
     for flags in media:
         if flags.flags_of is None:
@@ -474,3 +478,17 @@ def _check_flags(media: tuple[Media, ...]) -> None:
             raise ValueError(f"keys={flags.keys!r}: expected as many as {tiles.name!r} has")
         if (flags.blank is None) != (tiles.blank is None):
             raise ValueError(f"{flags.name!r} flags {tiles.name!r}: expected a blank tile of both or none")
+        if "*" in tiles.name:
+            raise ValueError(f"flags_of={flags.flags_of!r}: media of any name have no flags")
+    for medium in media:
+        if medium.describes is not None:
+            _check_describes(medium, by_name.get(medium.describes))
+
+
+def _check_describes(medium: Media, other: Media | None) -> None:
+    if other is None or medium.flags_of is not None:
+        raise ValueError(f"describes={medium.describes!r}: expected the name of another medium, and no flags")
+    if "*" in other.name:
+        raise ValueError(f"describes={medium.describes!r}: nothing can be said of media of any name")
+    if len(other.keys) != len(medium.keys):
+        raise ValueError(f"keys={medium.keys!r}: expected as many as {other.name!r} has")

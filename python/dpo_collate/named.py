@@ -3,7 +3,7 @@
 =================  ==========================================================================================
 ``separate``       InternVL's: chosen and rejected each padded to a width of its own
 ``concatenated``   ``[2B, L]``, all chosen rows, then all rejected (TRL ≥ 0.29, LLaMA-Factory, ms-swift, …)
-``interleaved``    ``[2B, L]``, chosen 0, rejected 0, chosen 1, … (xtuner, NeMo-RL, Megatron-Bridge)
+``interleaved``    ``[2B, L]``, chosen 0, rejected 0, chosen 1, … (rows as xtuner and Megatron-Bridge order them)
 ``prompt_left``    prompts padded on the left, chosen and rejected completions on the right (TRL 0.14 to 0.28)
 ``padding_free``   ``[1, T]``, all chosen rows, then all rejected, end to end; see :mod:`dpo_collate.padding_free`
 =================  ==========================================================================================
@@ -14,7 +14,7 @@ Example:
     >>> import dataclasses
     >>> from dpo_collate import PreferenceCollator
     >>> from dpo_collate.named import SEPARATE
-    >>> mine = dataclasses.replace(SEPARATE, ignored=("prompt_id",))
+    >>> mine = dataclasses.replace(SEPARATE, ignored=(*SEPARATE.ignored, "prompt_id"))
     >>> PreferenceCollator(mine, pad_token_id=0)
     PreferenceCollator(layout=<Layout 'separate'>, pad_token_id=0)
 """
@@ -53,7 +53,13 @@ _MEDIA = (
     "video_grid_thw",
     "second_per_grid_ts",
 )
-"""What vision models take, all of it concatenated on dimension 0."""
+"""What vision models take; concatenated on dimension 0, but in ``prompt_left`` padded or stacked."""
+
+_DESCRIBED = {
+    **dict.fromkeys(("image_flags", "image_grid_thw", "image_sizes", "pixel_attention_mask"), "pixel_values"),
+    **dict.fromkeys(("video_grid_thw", "second_per_grid_ts"), "pixel_values_videos"),
+}
+"""Which of them say something of others."""
 
 _NUMBERS = tuple(Scalar(name, (name,), optional=True) for name in ("ref_chosen_logps", "ref_rejected_logps", "margin"))
 
@@ -72,7 +78,6 @@ _IMPOSSIBLE = {
 """By layout the options that make no sense there, and why."""
 
 
-@lru_cache(maxsize=64)
 def named(
     name: str, inputs: Inputs | None = None, targets: Targets | None = None, images: Images | None = None
 ) -> Layout:
@@ -82,11 +87,12 @@ def named(
         name: One of ``NAMES``.
         inputs: What samples have. ``"full"``: ``chosen_input_ids`` holds prompt and completion,
             ``chosen_labels`` says which is which. ``"split"``: ``prompt_ids``, ``chosen_ids`` and
-            ``rejected_ids``, the latter two being completions. None: ``"full"``; of ``prompt_left`` the
-            third way there is, ``prompt_input_ids``, ``chosen_input_ids``, ``rejected_input_ids``.
+            ``rejected_ids``, the latter two being completions. None: ``"full"``; of ``prompt_left``, which
+            takes no ``"full"``, a third form: ``prompt_input_ids``, with ``chosen_input_ids`` and
+            ``rejected_input_ids`` of completions.
         targets: What the batch has to say what is scored: ``"labels"``, or ``"completion_mask"`` (1 on
-            what is). Made of whatever samples have. None: labels; where both sides are in one matrix and
-            samples are split, as TRL's are, its completion mask.
+            what is). Made of whatever samples have; not of ``prompt_left``, which has neither. None: labels;
+            for ``concatenated`` and ``interleaved`` with ``inputs="split"``, TRL's form, its completion mask.
         images: ``"per_pair"``: images are sent once a pair. ``"per_row"``: once for each row, in row
             order, for trainers that hand the batch to the model as it is. ``"per_side"``: the sides have
             images of their own, under ``chosen_pixel_values`` and ``rejected_pixel_values``. None: per
@@ -107,6 +113,11 @@ def named(
     check_choice("inputs", inputs, (None, *get_args(Inputs)))
     check_choice("targets", targets, (None, *get_args(Targets)))
     check_choice("images", images, (None, *get_args(Images)))
+    return _named(name, inputs, targets, images)
+
+
+@lru_cache(maxsize=64)
+def _named(name: str, inputs: Inputs | None, targets: Targets | None, images: Images | None) -> Layout:
     if name == "prompt_left":
         return _prompt_left(inputs, targets, images)
     split = inputs == "split"
@@ -164,6 +175,12 @@ def _target(prefix: str, targets: Targets, *, split: bool, skip: int = 0) -> Col
     return Column(name, of="{}_labels", differs_from="label_pad_token_id", skip=skip)
 
 
+_TYPES = tuple(
+    Column(name, of=f"{{}}_{name}", pad=0, optional=True) for name in ("token_type_ids", "mm_token_type_ids")
+)
+"""What some models that are handed the batch want of each token, if samples have it (Gemma, Qwen-VL)."""
+
+
 def _tokens(*, split: bool) -> str:
     return "{}_ids" if split else "{}_input_ids"
 
@@ -172,7 +189,7 @@ def _matrix(rows: tuple[tuple[str, ...], ...], prefix: str, split: bool, targets
     """Padded rows."""
     target = _target(prefix, targets, split=split)
     # Each in the order of the trainer that has this layout.
-    described = (target, _mask(prefix)) if prefix else (_mask(prefix), target)
+    described = (target, _mask(prefix)) if prefix else (_mask(prefix), target, *_TYPES)
     return Matrix(rows, (_ids(prefix), *described), tokens=_tokens(split=split))
 
 
@@ -182,6 +199,7 @@ def _flat(rows: tuple[tuple[str, ...], ...], split: bool, targets: Targets) -> M
         _ids(""),
         # A row's first label would be scored on the last token of the row before.
         _target("", targets, split=split, skip=1),
+        *_TYPES,
         Column("position_ids", of="position", pad="continue"),
         Column("cu_seq_lens_q", of="cu_seq_lens", dtype="int32"),
         Column("cu_seq_lens_k", of="cu_seq_lens", dtype="int32"),
@@ -208,10 +226,12 @@ def _prompt_left(inputs: Inputs | None, targets: Targets | None, images: Images 
     )
     media = (
         Media("pixel_values", ("pixel_values",), combine="pad"),
-        Media("pixel_attention_mask", ("pixel_attention_mask",), combine="pad"),
-        Media("image_sizes", ("image_sizes",), combine="stack"),
+        Media("pixel_attention_mask", ("pixel_attention_mask",), combine="pad", describes="pixel_values"),
+        Media("image_sizes", ("image_sizes",), combine="stack", describes="pixel_values"),
     )
-    return _layout("prompt_left", matrices, media)
+    # Of the prompt, but padded to a width of its own, as TRL does.
+    types = Matrix((("",),), (Column("token_type_ids", pad=0),), tokens="{}token_type_ids", side="left", optional=True)
+    return _layout("prompt_left", (*matrices, types), media)
 
 
 def _media(images: Images, *, joined: bool) -> tuple[Media, ...]:
@@ -223,7 +243,12 @@ def _media(images: Images, *, joined: bool) -> tuple[Media, ...]:
 
 
 def _medium(name: str, keys: tuple[str, ...], prefix: str = "") -> Media:
-    return Media(name, keys, flags_of=f"{prefix}pixel_values" if name.endswith("image_flags") else None)
+    of = _DESCRIBED.get(name.removeprefix(prefix))
+    if of is None:
+        return Media(name, keys)
+    if name.endswith("image_flags"):
+        return Media(name, keys, flags_of=f"{prefix}{of}")
+    return Media(name, keys, describes=f"{prefix}{of}")
 
 
 SEPARATE = named("separate")

@@ -18,7 +18,10 @@ Of the batch these keys are read, all of them tensors on the device of the value
 - ``cu_seq_lens_q`` int32: it tells how many rows there are, as rows may be empty. It has an entry more than there are
   rows, and another one if there is a tail; rows come in pairs, so nothing else has to be known, and no value is looked
   at: on a GPU nothing waits;
-- ``labels`` int64 ``[1, T]``, not shifted.
+- ``labels`` int64 ``[1, T]``, not shifted (``targets="labels"``, the default); :func:`row_logps` alone reads them.
+
+Rows must be in the order of the named layout: all chosen ones, then all rejected ones (``order="grouped"``). Of a table
+of your own with another order the sums would be those of other rows, without an error.
 
 Where log-probabilities are made without logits (TRL's ``add_fused_lm_head``), there is one for each token but the
 first: ``row_sums(torch.nn.functional.pad(log_probs, (1, 0)), batch)``.
@@ -124,6 +127,8 @@ def row_logps(
     """
     label_pad_token_id = check_int64("label_pad_token_id", label_pad_token_id)
     seq_idx = _seq_idx(batch)
+    if "labels" not in batch and "completion_mask" in batch:
+        raise KeyError("the batch has no 'labels' but 'completion_mask': collate it with targets='labels'")
     labels = _tensor(batch, "labels")
     if labels.shape != seq_idx.shape:
         raise ValueError(f"'labels' has shape {[*labels.shape]}, but 'seq_idx' has {[*seq_idx.shape]}")
@@ -140,8 +145,8 @@ def row_logps(
 def _sums(values: torch.Tensor, rows: torch.Tensor, cu_seq_lens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     import torch  # noqa: PLC0415 - there are tensors, so it is there
 
-    if cu_seq_lens.ndim != 1:
-        raise ValueError(f"'cu_seq_lens_q' has shape {[*cu_seq_lens.shape]}, expected one dimension")
+    if cu_seq_lens.ndim != 1 or not cu_seq_lens.numel():
+        raise ValueError(f"'cu_seq_lens_q' has shape {[*cu_seq_lens.shape]}, expected [rows + 1]")
     pairs = (cu_seq_lens.numel() - 1) // 2  # with a tail there is one segment more than rows
     dtype = _accumulated(values.dtype)
     wide = torch.float64 if values.device.type in {"cpu", "cuda"} else dtype  # not every device has float64
@@ -228,6 +233,6 @@ def _check_values(name: str, values: object, shape: tuple[int | str, ...]) -> No
     tensor: torch.Tensor = values  # type: ignore[assignment]
     if not tensor.is_floating_point():
         raise TypeError(f"{name} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected floating-point numbers")
-    if tensor.ndim != len(shape) or tensor.shape[:2] != shape[:2]:
+    if tensor.ndim != len(shape) or tensor.shape[:2] != shape[:2] or tensor.shape[-1] == 0 != shape[-1]:
         expected = ", ".join(map(str, shape))
         raise ValueError(f"{name} has shape {[*tensor.shape]}, expected [{expected}] of a batch of {shape[1]} tokens")

@@ -7,7 +7,8 @@
 //! - integers and bools only: a floating-point tensor can be a negative-bit view
 //!   (`z.conj().imag`), a complex one a conjugate view; the API tells neither. (An integer tensor
 //!   gets that bit by torch's private `_neg_view` alone.)
-//! - memory that the CPU can read, one dimension, and an address unless there is no value.
+//! - memory that the CPU can read, one dimension (where the layout unbatches also `[1, L]`), and an
+//!   address unless there is no value.
 //!
 //! Source: the header of DLPack 1.3, `dlpack.h`, and torch 2.10–2.15.
 #![allow(unsafe_code)]

@@ -25,6 +25,7 @@ use std::ops::Range;
 pub use strided::Strided;
 
 use crate::cells::{Element, Value, Values, with_values};
+use crate::error::CollateError;
 
 /// One row of values.
 #[derive(Clone, Debug)]
@@ -43,6 +44,27 @@ pub enum Source<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotPlain;
 
+/// Why values could not be read, or why there is no batch.
+#[derive(Debug, PartialEq)]
+pub enum Stop {
+    /// A source cannot be read while no Python code may run.
+    NotPlain,
+    /// The batch is wrong.
+    Error(CollateError),
+}
+
+impl From<NotPlain> for Stop {
+    fn from(_: NotPlain) -> Self {
+        Self::NotPlain
+    }
+}
+
+impl From<CollateError> for Stop {
+    fn from(error: CollateError) -> Self {
+        Self::Error(error)
+    }
+}
+
 /// Values that are not side by side are handed on in runs of at most this many, through the stack.
 /// (256 is 2 % slower, 512 more.)
 pub(crate) const RUN: usize = 128;
@@ -54,7 +76,7 @@ pub enum Failure {
     /// An exception: mostly one that Python code raised.
     Raised(pyo3::PyErr),
     /// The batch is wrong.
-    Batch(crate::error::CollateError),
+    Batch(CollateError),
 }
 
 #[cfg(feature = "python")]
@@ -65,8 +87,8 @@ impl From<pyo3::PyErr> for Failure {
 }
 
 #[cfg(feature = "python")]
-impl From<crate::error::CollateError> for Failure {
-    fn from(error: crate::error::CollateError) -> Self {
+impl From<CollateError> for Failure {
+    fn from(error: CollateError) -> Self {
         Self::Batch(error)
     }
 }

@@ -1,5 +1,5 @@
-//! NumPy arrays of one dimension, as they lie: any integer or bool dtype, float32 or float64, any
-//! stride, alignment and byte order, read-only or not.
+//! NumPy arrays of one dimension (where the layout unbatches also `[1, L]`), as they lie: any integer
+//! or bool dtype, float32 or float64, any stride, alignment and byte order, read-only or not.
 #![allow(unsafe_code)]
 
 use ::numpy::{PyArrayDescrMethods, PyUntypedArray, PyUntypedArrayMethods};

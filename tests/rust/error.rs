@@ -87,6 +87,15 @@ fn missing_here() {
 }
 
 #[test]
+fn missing_beside() {
+    assert_says(
+        sentence(Cause::MissingBeside { key: "rejected_labels".to_owned() }),
+        Kind::Key,
+        "sample 3: no 'chosen_labels', but it has 'rejected_labels': expected both or none",
+    );
+}
+
+#[test]
 fn length() {
     assert_says(
         sentence(Cause::Length { found: 511, tokens: "chosen_input_ids".to_owned(), expected: 512 }),

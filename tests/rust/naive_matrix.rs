@@ -210,18 +210,40 @@ fn row(matrix: &Matrix, column: &Column, row: &Row<'_>, cells: usize, as_ones: b
             Content::Length | Content::CuSeqLens | Content::MaxLength => unreachable!("no cells"),
         };
         // What is there of itself is something, whatever number it has.
-        let is_value = matches!(&column.content, Content::Tokens | Content::Parallel(_)) && !as_ones;
-        any |= !is_value || shown != nothing;
+        any |= !is_value(column, as_ones) || shown != nothing;
         column.differs_from.map_or(shown, |from| (shown != int(from)).into())
     };
     let content: Vec<i128> = (0..row.content).map(cell).collect();
-    if !any && (column.nonempty || column.scored && row.kept.len() < row.tokens) {
+    let truncated = row.kept.len() < row.tokens;
+    if !any && (column.nonempty || column.scored && truncated && was_scored(matrix, column, row, as_ones)) {
         return Err(Wrong);
     }
     let padding = padding(column, row.content, cells - row.content);
     Ok(match matrix.side {
         Side::Left => [padding, content].concat(),
         Side::Right => [content, padding].concat(),
+    })
+}
+
+/// Whether it matters which values the column shows. Of tokens in chosen segments any is something.
+fn is_value(column: &Column, as_ones: bool) -> bool {
+    match &column.content {
+        Content::Tokens => column.on.is_none() || column.differs_from.is_some(),
+        Content::Parallel(_) => !as_ones,
+        _ => false,
+    }
+}
+
+/// Whether the whole row, before truncation, has something that the column shows.
+fn was_scored(matrix: &Matrix, column: &Column, row: &Row<'_>, as_ones: bool) -> bool {
+    let nothing = int(column.differs_from.unwrap_or(column.pad));
+    let keys = match &column.content {
+        Content::Parallel(keys) if !as_ones => &keys[row.part],
+        _ => &matrix.rows[row.part],
+    };
+    keys.iter().enumerate().filter(|(segment, _)| column.on.as_ref().is_none_or(|on| on[*segment])).any(|(_, &key)| {
+        let values = row.sample[key].as_ref().unwrap();
+        values.iter().any(|&value| !is_value(column, as_ones) || i128::from(value) != nothing)
     })
 }
 
@@ -236,7 +258,8 @@ pub(crate) fn counts(layout: &Layout, matrix: usize, samples: &[Sample]) -> Vec<
         for &(part, sample) in &rows {
             let keys = &layout.matrices[matrix].rows[part];
             let row: Vec<i64> = keys.iter().flat_map(|&key| samples[sample][key].clone().unwrap()).collect();
-            let kept = cut(&row, &layout.matrices[matrix].length).unwrap();
+            let mut kept = cut(&row, &layout.matrices[matrix].length).unwrap();
+            kept.truncate(kept.len().saturating_sub(layout.matrices[matrix].drop_last));
             let count = |row: &[i64]| row.iter().filter(|token| **token == id).count();
             counts.push((matrix, part, sample, id, count(&row), count(&kept)));
         }

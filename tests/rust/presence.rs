@@ -40,7 +40,7 @@ fn missing(sample: usize, key: &str) -> CollateError {
 /// Where a key is missing, whether or not another sample has it.
 fn lacking(found: Result<Plan, CollateError>) -> (usize, String) {
     let error = found.unwrap_err();
-    assert!(matches!(error.cause, Cause::Missing | Cause::MissingHere { .. }), "{error}");
+    assert!(matches!(error.cause, Cause::Missing | Cause::MissingHere { .. } | Cause::MissingBeside { .. }), "{error}");
     (error.sample.unwrap(), error.key.unwrap())
 }
 
@@ -163,7 +163,8 @@ fn missing_here_names_a_sample_that_has_the_key() {
     assert_eq!(found, Err(CollateError::at(0, "chosen_labels", Cause::MissingHere { other: 1 })));
     // None has it, but this one has it for its other side.
     let found = plan(&labels, &[&without], Request::default());
-    assert_eq!(found, Err(missing(0, "chosen_labels")));
+    let cause = Cause::MissingBeside { key: "rejected_labels".to_owned() };
+    assert_eq!(found, Err(CollateError::at(0, "chosen_labels", cause)));
 }
 
 /// Rows of both sides in a matrix that may be left out, with labels of that rule, beside one that may not.
@@ -201,7 +202,8 @@ fn optional_matrix_of_some_samples_is_an_error() {
     assert_eq!(plan(&["----x", "----x", "xx--x"]), Err(missing_here(0, "chosen_ids", 2)));
     assert_eq!(plan(&["xx--x", "x---x"]), Err(missing_here(1, "rejected_ids", 0)));
     // No sample has it, but some have the other side.
-    assert_eq!(plan(&["x---x", "x---x"]), Err(missing(0, "rejected_ids")));
+    let cause = Cause::MissingBeside { key: "chosen_ids".to_owned() };
+    assert_eq!(plan(&["x---x", "x---x"]), Err(CollateError::at(0, "rejected_ids", cause)));
     assert_eq!(plan(&["----x", "-x--x"]), Err(missing(0, "chosen_ids")));
 }
 

@@ -150,6 +150,25 @@ fn truncation_may_not_remove_a_whole_completion() {
 }
 
 #[test]
+fn of_a_completion_any_token_is_scored() {
+    // 0 is the pad, and a token like any other: it is what truncation leaves of the completion.
+    let completion = Column { on: Some(vec![false, true]), scored: true, ..column(Content::Tokens) };
+    let length = at_most(3, Truncation::KeepStart);
+    let layout = layout(&["prompt", "chosen"], vec![Matrix { length, ..matrix(&[&[0, 1]], vec![completion]) }], vec![]);
+    let kept = collate_samples(&layout, &[vec![Some(vec![1, 2]), Some(vec![0, 5])]]).unwrap();
+    assert_eq!(ints(&kept, &first_array(&kept.plan)), [[0, 0, 0]]);
+    assert!(collate_samples(&layout, &[vec![Some(vec![1, 2, 3]), Some(vec![0, 5])]]).is_err());
+}
+
+#[test]
+fn truncation_is_not_to_blame_where_nothing_was_scored() {
+    let scored = Column { scored: true, ..labels() };
+    let found = |labels: &[&[i64]]| collate_samples(&labelled(scored.clone(), START), &samples(labels));
+    assert!(found(&[&[-100, -100, -100]]).is_ok());
+    assert!(found(&[&[-100, -100, 7]]).is_err());
+}
+
+#[test]
 fn row_that_must_hold_something_may_not_be_all_padding() {
     let nonempty = Column { nonempty: true, ..labels() };
     let found = |max, labels: &[&[i64]]| collate_samples(&labelled(nonempty.clone(), max), &samples(labels));

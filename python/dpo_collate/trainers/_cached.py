@@ -20,8 +20,14 @@ def cached(layout: Layout) -> Callable[..., PreferenceCollator]:
     fall behind them, and pickles by itself.
     """
 
-    @lru_cache(maxsize=64)
-    def collator(**options: Any) -> PreferenceCollator:
+    @lru_cache(maxsize=64, typed=True)  # 7.0 is no token id, though it equals 7
+    def made(**options: Any) -> PreferenceCollator:
         return PreferenceCollator(layout, **options)
+
+    def collator(**options: Any) -> PreferenceCollator:
+        try:
+            return made(**options)
+        except TypeError:  # also where an option has no hash: then it is no option either, and this says so
+            return PreferenceCollator(layout, **options)
 
     return collator

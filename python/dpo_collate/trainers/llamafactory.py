@@ -101,6 +101,8 @@ class PairwiseDataCollatorWithPadding:
     ) -> None:
         del model, template, processor
         check_choice("padding", padding, (True, "longest", "max_length"))
+        if padding == "max_length" and max_length is None:
+            raise ValueError("padding='max_length': expected a max_length")
         self.pad_token_id = tokenizer.pad_token_id
         self.padding_side = tokenizer.padding_side
         self.min_length = max_length if padding == "max_length" else None
@@ -121,10 +123,17 @@ class PairwiseDataCollatorWithPadding:
         batch = collator(features, min_length=self.min_length)
         for index, sample in enumerate(features):
             for key in _RAW:
-                raw = sample.get(key)
-                if raw is not None and (not hasattr(raw, "__len__") or len(raw) > 0):
+                if not _is_empty(sample.get(key)):
                     raise TypeError(
                         f"sample {index}: '{key}' holds raw media, which are not processed here: process them in the "
                         f"data set, and give what that makes, such as pixel_values"
                     )
         return batch
+
+
+def _is_empty(media: Any) -> bool:
+    """Whether a sample has none: no list of them, or an empty one."""
+    try:
+        return media is None or len(media) == 0
+    except TypeError:  # one of them, not in a list
+        return False

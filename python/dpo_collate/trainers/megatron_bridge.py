@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dpo_collate._checks import check_count
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
 
 from ._cached import cached
@@ -107,4 +108,7 @@ def preference_collate_fn(
                 [4, 0]]))
     """
     collator = _pairs if require_ref_logprobs else _policy
-    return collator(pad_token_id=pad_token_id, pad_to_multiple_of=max(pad_seq_length_to_mult, 1))(batch)
+    return collator(
+        pad_token_id=pad_token_id,
+        pad_to_multiple_of=max(check_count("pad_seq_length_to_mult", pad_seq_length_to_mult, 0), 1),
+    )(batch)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from dpo_collate._checks import check_count
 from dpo_collate._convert import listed, row
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
 
@@ -127,6 +128,8 @@ class TensorDataCollatorWithFlatteningDPO:
             label_pad_token_id=self.separator_id if separator_id is None else separator_id,
             return_tensors=return_tensors or self.return_tensors,
         )
+        if self.max_seq_length is not None:
+            check_count("max_seq_length", self.max_seq_length, 1)
         fitting = features if self.max_seq_length is None else features[: _fitting(features, self.max_seq_length)]
         return collator(fitting, min_length=self.max_seq_length)
 

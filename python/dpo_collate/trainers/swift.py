@@ -14,12 +14,13 @@ must margins (one version makes a shorter tensor, another fills in 0.0); with ``
 taken like lists, and lengths are those of the rows. Not here, and left out of the batch if samples have it: Megatron,
 sequence parallelism, ``inputs_embeds``, ``channel``, samples' own positions, keys that one model's template adds.
 
-``swift`` pads on the left when it evaluates, whatever its template says: make a second one for that.
+``swift`` pads on the left when it evaluates, whatever its template says: make a second one for that, with
+``training=False``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from dpo_collate._checks import check_choice
@@ -60,6 +61,9 @@ LEFT = replace(
 )
 """Pairs, padded on the left: with positions."""
 
+EVALUATION = replace(RIGHT, name="swift_evaluation", matrices=(replace(RIGHT.matrices[0], side="left"),))
+"""Pairs, padded on the left: without positions."""
+
 FLAT = replace(
     RIGHT,
     name="swift_padding_free",
@@ -67,7 +71,7 @@ FLAT = replace(
 )
 """Pairs, end to end."""
 
-_right, _left, _flat = cached(RIGHT), cached(LEFT), cached(FLAT)
+_right, _left, _evaluation, _flat = cached(RIGHT), cached(LEFT), cached(EVALUATION), cached(FLAT)
 
 
 @dataclass
@@ -84,6 +88,7 @@ class PreferenceDataCollator:
         padding_side: ``"right"`` or ``"left"``.
         padding_free: Rows lie end to end, ``[1, T]``: there are ``position_ids``, which begin anew in each row, and no
             masks.
+        training: False is for evaluation: the original pads on the left then, whatever the side, and without positions.
 
     Raises:
         KeyError, TypeError, ValueError, OverflowError, MemoryError: As ``PreferenceCollator`` does.
@@ -101,9 +106,12 @@ class PreferenceDataCollator:
     pad_token_id: int
     padding_side: Literal["right", "left"] = "right"
     padding_free: bool = False
+    _: KW_ONLY
+    training: bool = True
 
     def __call__(self, batch: Sequence[Mapping[str, Any]], *, padding_to: int | None = None) -> Batch:
         """Makes a batch of a list of samples, ``padding_to`` wide at least."""
         check_choice("padding_side", self.padding_side, ("right", "left"))
-        collator = _flat if self.padding_free else _left if self.padding_side == "left" else _right
+        padded = (_left if self.padding_side == "left" else _right) if self.training else _evaluation
+        collator = _flat if self.padding_free else padded
         return collator(pad_token_id=self.pad_token_id)(batch, min_length=padding_to)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from dpo_collate._checks import check_int64
 from dpo_collate.layout import Column, Layout, Matrix
 
 from ._cached import cached
@@ -69,5 +70,9 @@ def padded_collate_dpo(
                 [1, 0]]), tensor([[-100,    2],
                 [   1, -100]]))
     """
-    collator = _collator(pad_token_id=padding_idx, label_pad_token_id=ignore_idx, pad_to_multiple_of=pad_to_multiple_of)
+    collator = _collator(
+        pad_token_id=check_int64("padding_idx", padding_idx),
+        label_pad_token_id=check_int64("ignore_idx", ignore_idx),
+        pad_to_multiple_of=pad_to_multiple_of,
+    )
     return cast("tuple[torch.Tensor, torch.Tensor]", collator(batch))

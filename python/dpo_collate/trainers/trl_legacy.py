@@ -81,7 +81,7 @@ BY_SUFFIX = Layout(
         _padded("*", "{}_attention_mask", 0),
     ),
     media=(Media("*_pixel_values", ("*_pixel_values",), combine="pad", dtype="float32"),),
-    scalars=(Scalar("*_logps", ("*_logps",)),),
+    scalars=(Scalar("*_logps", ("*_logps",), optional=True),),
     extra="list",
     reserved=(),
     returns="sample",
@@ -147,7 +147,8 @@ class DPODataCollatorWithPadding:
     ``*_input_ids`` are padded with the pad id, ``*_labels`` with -100, ``*_attention_mask`` with 0, all int64 ``[B,
     L]``, each to a width of its own, prompts on the left; ``*_pixel_values``, float32, with 0 in every dimension;
     ``*_logps`` become float32 ``[B]``; all other keys become lists of the samples' values. With
-    ``is_encoder_decoder`` everything is padded on the right, and ids other than those of prompts with -100.
+    ``is_encoder_decoder`` everything is padded on the right, ids other than those of prompts with -100, and
+    ``*_pixel_values`` become lists like other keys.
 
     Attributes:
         pad_token_id: Pads token ids.

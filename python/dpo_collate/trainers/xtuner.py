@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from dpo_collate._checks import check_int64
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
 
 from ._cached import cached
@@ -66,8 +67,7 @@ def preference_collate_fn(
 
     Args:
         instances: Samples with ``chosen_ids``, ``chosen_labels``, ``rejected_ids`` and ``rejected_labels`` (1-D), and
-        maybe
-            ``ds_name``.
+            maybe ``ds_name``.
         pad_index: Pads ids; labels are padded with -100.
         return_hf_format: Whether ``data`` alone is wanted.
         use_varlen_attn: Must be False.
@@ -93,4 +93,4 @@ def preference_collate_fn(
             "use_varlen_attn=True takes rows that were packed before, which is not done here; layout 'padding_free' of "
             "PreferenceCollator puts pairs end to end"
         )
-    return (_hf_format if return_hf_format else _pairs)(pad_token_id=pad_index)(instances)
+    return (_hf_format if return_hf_format else _pairs)(pad_token_id=check_int64("pad_index", pad_index))(instances)
