@@ -175,7 +175,7 @@ def _target(prefix: str, targets: Targets, *, split: bool, skip: int = 0) -> Col
     return Column(name, of="{}_labels", differs_from="label_pad_token_id", skip=skip)
 
 
-_TYPES = tuple(
+TOKEN_TYPES = tuple(
     Column(name, of=f"{{}}_{name}", pad=0, optional=True) for name in ("token_type_ids", "mm_token_type_ids")
 )
 """What some models that are handed the batch want of each token, if samples have it (Gemma, Qwen-VL)."""
@@ -189,7 +189,7 @@ def _matrix(rows: tuple[tuple[str, ...], ...], prefix: str, split: bool, targets
     """Padded rows."""
     target = _target(prefix, targets, split=split)
     # Each in the order of the trainer that has this layout.
-    described = (target, _mask(prefix)) if prefix else (_mask(prefix), target, *_TYPES)
+    described = (target, _mask(prefix)) if prefix else (_mask(prefix), target, *TOKEN_TYPES)
     return Matrix(rows, (_ids(prefix), *described), tokens=_tokens(split=split))
 
 
@@ -199,7 +199,7 @@ def _flat(rows: tuple[tuple[str, ...], ...], split: bool, targets: Targets) -> M
         _ids(""),
         # A row's first label would be scored on the last token of the row before.
         _target("", targets, split=split, skip=1),
-        *_TYPES,
+        *TOKEN_TYPES,
         Column("position_ids", of="position", pad="continue"),
         Column("cu_seq_lens_q", of="cu_seq_lens", dtype="int32"),
         Column("cu_seq_lens_k", of="cu_seq_lens", dtype="int32"),

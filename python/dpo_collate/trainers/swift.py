@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dpo_collate._checks import check_choice
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
+from dpo_collate.named import TOKEN_TYPES
 
 from ._cached import cached
 
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 _IDS = Column("input_ids", pad="pad_token_id")
 _LABELS = Column("labels", of="{}_labels", pad="label_pad_token_id", optional=True)
 _LOSS_SCALE = Column("loss_scale", of="{}_loss_scale", pad=0.0, dtype="float32", optional=True)
-_TYPES = tuple(
-    Column(name, of=f"{{}}_{name}", pad=0, optional=True) for name in ("token_type_ids", "mm_token_type_ids")
-)
 _MASK = Column("attention_mask", of="ones")
 _POSITIONS = Column("position_ids", of="position", pad=0)
 _ROWS = (("chosen",), ("rejected",))
@@ -46,7 +44,7 @@ _MEDIA = ("pixel_values", "image_sizes", "pixel_values_videos", "image_grid_thw"
 
 RIGHT = Layout(
     "swift",
-    matrices=(Matrix(_ROWS, (_IDS, _LABELS, _LOSS_SCALE, *_TYPES, _MASK)),),
+    matrices=(Matrix(_ROWS, (_IDS, _LABELS, _LOSS_SCALE, *TOKEN_TYPES, _MASK)),),
     media=tuple(Media(key, (f"chosen_{key}", f"rejected_{key}")) for key in _MEDIA),
     scalars=(Scalar("margin", ("margin",), optional=True),),
     unbatch=True,
@@ -57,7 +55,7 @@ RIGHT = Layout(
 LEFT = replace(
     RIGHT,
     name="swift_left",
-    matrices=(Matrix(_ROWS, (_IDS, _LABELS, _LOSS_SCALE, *_TYPES, _MASK, _POSITIONS), side="left"),),
+    matrices=(Matrix(_ROWS, (_IDS, _LABELS, _LOSS_SCALE, *TOKEN_TYPES, _MASK, _POSITIONS), side="left"),),
 )
 """Pairs, padded on the left: with positions."""
 
@@ -67,7 +65,7 @@ EVALUATION = replace(RIGHT, name="swift_evaluation", matrices=(replace(RIGHT.mat
 FLAT = replace(
     RIGHT,
     name="swift_padding_free",
-    matrices=(Matrix(_ROWS, (_IDS, _LABELS, _LOSS_SCALE, _POSITIONS, *_TYPES), flat=True),),
+    matrices=(Matrix(_ROWS, (_IDS, _LABELS, _LOSS_SCALE, _POSITIONS, *TOKEN_TYPES), flat=True),),
 )
 """Pairs, end to end."""
 
