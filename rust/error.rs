@@ -119,6 +119,30 @@ pub enum Cause {
         /// Values in the tokens.
         expected: usize,
     },
+    /// A value of a row is null.
+    Null {
+        /// Its position in the row.
+        position: usize,
+    },
+    /// The column of a table is of a type that cannot be what is wanted.
+    ArrowType {
+        /// Its name.
+        found: String,
+        /// What is wanted.
+        expected: &'static str,
+    },
+    /// A row of a table has several dimensions.
+    Shape {
+        /// Its sizes.
+        shape: Vec<usize>,
+    },
+    /// Lists of lists are no array, as they are not equally long.
+    Ragged,
+    /// The column of a table contradicts itself.
+    Inconsistent {
+        /// How.
+        what: &'static str,
+    },
     /// The values are of a kind that the column cannot hold.
     DType {
         /// Name of the dtype that was met.
@@ -226,8 +250,15 @@ impl CollateError {
             | Cause::Missing
             | Cause::MissingHere { .. }
             | Cause::MissingBeside { .. } => Kind::Key,
-            Cause::NoMapping { .. } | Cause::IsNone | Cause::DType { .. } => Kind::Type,
+            Cause::NoMapping { .. }
+            | Cause::IsNone
+            | Cause::Null { .. }
+            | Cause::ArrowType { .. }
+            | Cause::DType { .. } => Kind::Type,
             Cause::EmptyBatch
+            | Cause::Shape { .. }
+            | Cause::Ragged
+            | Cause::Inconsistent { .. }
             | Cause::Length { .. }
             | Cause::TooLong { .. }
             | Cause::NoBucket { .. }
@@ -272,6 +303,13 @@ impl fmt::Display for CollateError {
             Cause::Length { found, tokens, expected } => {
                 write!(f, "'{key}' has {found} tokens, but '{tokens}' has {expected}")
             }
+            Cause::Null { position } => write!(f, "'{key}' holds null at position {position}, expected a number"),
+            Cause::ArrowType { found, expected } => {
+                write!(f, "'{key}' is an Arrow column of type {found}, expected {expected}")
+            }
+            Cause::Shape { shape } => write!(f, "'{key}' has shape {shape:?}, expected one dimension"),
+            Cause::Ragged => write!(f, "'{key}' holds lists of unequal lengths, expected an array"),
+            Cause::Inconsistent { what } => write!(f, "'{key}' is an Arrow column that contradicts itself: {what}"),
             Cause::DType { found, column } => {
                 let wanted = if column.starts_with("float") { "numbers" } else { "integers" };
                 write!(f, "'{key}' has dtype {found}, expected {wanted}")

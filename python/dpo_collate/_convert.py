@@ -11,7 +11,6 @@ from __future__ import annotations
 import operator
 import reprlib
 import sys
-from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -146,31 +145,6 @@ def _flat(value: Any) -> Iterator[Any]:
             yield from _flat(item)
     else:
         yield value
-
-
-def listed(samples: Any) -> Any:
-    """A list of our own: samples may be an iterator, and Python code in them may change their list."""
-    sequence = isinstance(samples, Iterable) or hasattr(samples, "__getitem__")
-    if isinstance(samples, Mapping | str | bytes) or not sequence:
-        return samples  # the core refuses it
-    return list(samples)
-
-
-def mappings(samples: Any, names: tuple[str, ...]) -> Any:
-    """The samples as dicts where they are tuples (or lists) of the parts that have these names.
-
-    Raises:
-        ValueError: A sample has another number of parts.
-    """
-    if not isinstance(samples, list):
-        return samples  # the core refuses it
-    named = list(samples)
-    for index, sample in enumerate(samples):
-        if isinstance(sample, tuple | list):
-            if len(sample) != len(names):
-                raise ValueError(f"sample {index} has {len(sample)} parts, expected {len(names)}: {', '.join(names)}")
-            named[index] = dict(zip(names, sample, strict=True))
-    return named
 
 
 def is_tensor(value: object) -> bool:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import _extras, _media, image_tokens
 from ._budget import Budget
+from ._samples import first_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from ._core import Rest
     from ._pools import Target
@@ -37,13 +38,13 @@ class Finish:
         lists = any(scalar.dtype is None for scalar in table.scalars)
         return always or lists or bool(table.constants) or table.returns is not None
 
-    def __call__(self, batch: dict[str, Any], rest: Rest | None, samples: Sequence[Mapping[str, Any]]) -> Any:
+    def __call__(self, batch: dict[str, Any], rest: Rest | None, samples: Any) -> Any:
         """The batch with all that its layout says.
 
         Args:
             batch: What the core has made.
             rest: What it has gathered for the others.
-            samples: The samples.
+            samples: The samples: a list of mappings, or a table.
 
         Raises:
             KeyError, TypeError, ValueError, MemoryError: As ``PreferenceCollator`` says.
@@ -66,7 +67,7 @@ class Finish:
             batch |= _extras.collect(rest.extras, table.extra, budget, self.target)
         if table.returns is None:
             return batch
-        return {key: batch[key] for key in (*(key for key in samples[0] if key in batch), *batch)}
+        return {key: batch[key] for key in (*(key for key in first_keys(samples) if key in batch), *batch)}
 
     @cached_property
     def names(self) -> tuple[str, ...]:

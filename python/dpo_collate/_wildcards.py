@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ._samples import keys_of
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from .layout import Layout, Matrix, Media, Scalar
 
@@ -52,25 +53,26 @@ def expanded(layout: Layout, keys: Iterable[str]) -> Layout:
     return replace(layout, media=tuple(media), scalars=tuple(scalars))
 
 
-def check_later(layout: Layout, table: Layout, samples: Sequence[Any]) -> None:
+def check_later(layout: Layout, table: Layout, samples: Any) -> None:
     """Refuses what only later samples have, if a wildcard takes it: it would be lost.
 
     Args:
         layout: The layout with wildcards.
         table: What it became for the first sample.
-        samples: The samples.
+        samples: The samples: a list, of which the first is a mapping, or a table.
 
     Raises:
         KeyError: A later sample has a key that the first one lacks, and that a wildcard takes.
     """
-    first = samples[0].keys()
     patterns = [matrix.tokens.replace("{}", "*") for matrix in layout.matrices if matrix.rows == _ANY]
     parts: tuple[Media | Scalar, ...] = (*layout.media, *layout.scalars)
     patterns += [part.name for part in parts if "*" in part.name]
-    for index, sample in enumerate(samples):
-        if not isinstance(sample, Mapping) or sample.keys() == first:
+    every = keys_of(samples)
+    first = set(next(every)[1])
+    for index, keys in every:
+        if first.issuperset(keys):
             continue
-        for key in sample.keys() - first - _named(table):
+        for key in set(keys) - first - _named(table):
             if any(_between(key, *pattern.split("*")) is not None for pattern in patterns):
                 raise KeyError(
                     f"sample {index}: the key {key!r} is not in sample 0: expected in all samples or in none"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, fields, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
@@ -13,13 +12,14 @@ from ._core import Collator
 from ._finish import Finish
 from ._options import resolved, with_masks
 from ._pools import Target, ready
+from ._samples import first_keys, listed, mappings
 from ._wildcards import check_later, expanded, has_wildcards
 from .image_tokens import ImageTokens
 from .layout import Column, Extra, Layout, Matrix, Media, PaddingSide, Scalar, TruncationMode
 from .named import IMAGES, NAMES, PAIR, SEPARATE, Images, Inputs, Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from ._samples import Samples
 
 Batch: TypeAlias = dict[str, Any]
 """Keys to tensors (to arrays with ``return_tensors="np"``)."""
@@ -199,11 +199,11 @@ class PreferenceCollator:
         finish = Finish(table, self.counted_tokens(), self.max_batch_bytes, self._target)
         return _Form(core, finish, not finish.has_more())
 
-    def __call__(self, samples: Sequence[Mapping[str, Any]], *, min_length: int | None = None) -> Batch:
-        """Makes a batch of a list of samples.
+    def __call__(self, samples: Samples, *, min_length: int | None = None) -> Batch:
+        """Makes a batch of a list of samples, or of a table.
 
         Args:
-            samples: At least one sample.
+            samples: At least one sample; or a table whose rows are the samples, or several.
             min_length: Least width of this batch, for example the longest of all ranks.
 
         Returns:
@@ -212,10 +212,11 @@ class PreferenceCollator:
         """
         min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
         form = self._form
-        if type(samples) is not list or form is None or not form.done_by_core:
-            samples = _convert.listed(samples)
+        plain = type(samples) is list and samples and type(samples[0]) is dict
+        if not plain or form is None or not form.done_by_core:
+            samples = listed(samples)
         if self._table.sample is not None:
-            samples = _convert.mappings(samples, self._table.sample)
+            samples = mappings(samples, self._table.sample)
         if form is None:
             form = self._form_for(samples)
         if self._target.memory != "heap":
@@ -225,10 +226,9 @@ class PreferenceCollator:
             return batch
         return form.finish(batch, rest, samples)  # type: ignore[no-any-return]
 
-    def _form_for(self, samples: Sequence[Mapping[str, Any]]) -> _Form:
+    def _form_for(self, samples: Samples) -> _Form:
         """The form for the keys of the first sample, which all samples must have."""
-        first: Any = samples[0] if isinstance(samples, list) and samples else None
-        keys = tuple(first) if isinstance(first, Mapping) else ()
+        keys = first_keys(samples)
         if not keys:
             return self._form_of(_ANY)  # whose core says what is wrong with the samples
         form = self._forms.get(keys)
@@ -340,9 +340,7 @@ _SIX_FIELDS = replace(
 )
 
 
-def dpo_collate(
-    samples: Sequence[Mapping[str, Any]], *, pad_token_id: int = 0, label_pad_token_id: int = -100
-) -> Batch:
+def dpo_collate(samples: Samples, *, pad_token_id: int = 0, label_pad_token_id: int = -100) -> Batch:
     """Collates preference pairs with images into exactly six fields.
 
     Chosen and rejected are padded independently, on the right: ``chosen_input_ids`` and

@@ -28,29 +28,29 @@ impl From<Failure> for PyErr {
 /// The exception for an error of a batch whose samples have been gathered.
 pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>, keys: &Keys) -> PyErr {
     let mut message = error.to_string();
-    if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample.and_then(|index| gathered.sample(index))) {
+    if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample) {
         // What the sample has instead is mostly what the user wants to know.
-        let none = |dict: &Bound<'_, PyDict>| {
+        let (names, is_none) = if let Some(table) = gathered.table() {
+            let columns = table.find(sample).map(|(batch, _)| batch.fields()).unwrap_or_default();
+            let is_none = columns.iter().any(|column| Some(&column.name) == error.key.as_ref());
+            (columns.iter().map(|column| format!("'{}'", column.name)).collect(), is_none)
+        } else if let Some(dict) = gathered.sample(sample).and_then(|sample| sample.cast_exact::<PyDict>().ok()) {
             let value = error.key.as_ref().and_then(|key| dict.get_item(key).ok().flatten());
-            value.is_some_and(|value| value.is_none())
+            let name = |key: Bound<'_, PyAny>| key.repr().ok().map(|key| key.to_string());
+            let names: Vec<String> = dict.keys().iter().filter_map(name).collect();
+            (names, value.is_some_and(|value| value.is_none()))
+        } else {
+            return exception(error.kind(), message);
         };
-        if let Ok(dict) = sample.cast_exact::<PyDict>() {
-            if none(dict) {
-                message.push_str(": it is None");
-                return PyKeyError::new_err(message);
-            }
-            let names: Vec<String> = dict
-                .keys()
-                .iter()
-                .take(KEYS_SHOWN)
-                .filter_map(|key| key.repr().ok().map(|key| key.to_string()))
-                .collect();
-            let more = if dict.len() > KEYS_SHOWN { ", …" } else { "" };
-            // Writing to a String cannot fail.
-            let _ = write!(message, " (its keys: {}{more})", names.join(", "));
-            if error.sample.is_some_and(|index| gathered.has_lost_rows(index, dict.len(), keys)) {
-                let _ = write!(message, ": {REMOVED_COLUMNS}");
-            }
+        if is_none {
+            message.push_str(": it is None");
+            return PyKeyError::new_err(message);
+        }
+        let more = if names.len() > KEYS_SHOWN { ", …" } else { "" };
+        // Writing to a String cannot fail.
+        let _ = write!(message, " (its keys: {}{more})", names[..names.len().min(KEYS_SHOWN)].join(", "));
+        if gathered.has_lost_rows(sample, names.len(), keys) {
+            let _ = write!(message, ": {REMOVED_COLUMNS}");
         }
     }
     exception(error.kind(), message)

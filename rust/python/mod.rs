@@ -1,5 +1,6 @@
 //! The `PyO3` boundary: convert, call, map errors; nothing else.
 
+mod arrow;
 mod delivery;
 mod errors;
 mod table;
@@ -15,6 +16,7 @@ use crate::plan::{Output, Request};
 use crate::rows::Count;
 use crate::source::gather::{Converter, Extra, Gathered};
 use crate::source::keys::Keys;
+use arrow::ArrowTable;
 use errors::{guarded, to_python};
 use table::{Gather, Symbols, Table};
 use wrap::Block;
@@ -24,6 +26,8 @@ use wrap::Block;
 /// It relies on the GIL (see SECURITY.md), and says so until the free-threaded build is audited.
 #[pymodule(gil_used = true)]
 mod _core {
+    #[pymodule_export]
+    use super::arrow::ArrowTable;
     #[pymodule_export]
     use super::delivery::{
         Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, close, count_sent, fall_back,
@@ -134,7 +138,7 @@ impl Collator {
         })
     }
 
-    /// Makes a batch of a list of samples. With the batch, which lacks media and extra keys, comes what
+    /// Makes a batch of a list of samples, or of an `ArrowTable`. With the batch, which lacks media and extra keys, comes what
     /// is left to do, if anything is.
     #[pyo3(signature = (samples, min_length))]
     fn collate<'py>(
@@ -143,11 +147,14 @@ impl Collator {
         min_length: usize,
     ) -> PyResult<(Bound<'py, PyDict>, Option<Rest>)> {
         guarded(|| {
-            let Ok(samples) = samples.cast::<PyList>() else {
+            let mut gathered = if let Ok(list) = samples.cast::<PyList>() {
+                Gathered::take(list, &self.table.keys, &self.number)?
+            } else if let Ok(table) = samples.cast::<ArrowTable>() {
+                Gathered::take_table(samples.py(), table.get().table(), &self.table.keys)?
+            } else {
                 let found = samples.get_type().name()?;
                 return Err(PyTypeError::new_err(format!("expected a list of samples, got {found}")));
             };
-            let mut gathered = Gathered::take(samples, &self.table.keys, &self.number)?;
             let collated = self.view_and_fill(&mut gathered, min_length)?;
             self.wrap(samples.py(), &gathered, collated)
         })

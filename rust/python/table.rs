@@ -114,12 +114,16 @@ impl Table {
         let mut resolver =
             Resolver { symbols, output: output.clone().into_iter(), names: Vec::new(), roles: Vec::new() };
         let matrices = table.matrices.iter().map(|matrix| resolver.matrix(matrix)).collect::<PyResult<Vec<_>>>()?;
-        let mut media = table.media.iter().map(|medium| resolver.gather(&medium.keys)).collect::<PyResult<Vec<_>>>()?;
+        let mut media = table
+            .media
+            .iter()
+            .map(|medium| resolver.gather(&medium.keys, Role::Media))
+            .collect::<PyResult<Vec<_>>>()?;
         let mut scalars = Vec::new();
         for scalar in &table.scalars {
             match &scalar.dtype {
                 Some(dtype) => scalars.push(resolver.scalar(scalar, dtype)?),
-                None => media.push(resolver.gather(&scalar.keys)?),
+                None => media.push(resolver.gather(&scalar.keys, Role::Value)?),
             }
         }
         // A sample may carry what the batch will make anew (InternVL's carry their masks); but images under a
@@ -274,8 +278,8 @@ impl Resolver {
         })
     }
 
-    fn gather(&mut self, keys: &[String]) -> PyResult<Gather> {
-        let keys = keys.iter().map(|key| self.key(key, Role::Media)).collect::<PyResult<_>>()?;
+    fn gather(&mut self, keys: &[String], role: Role) -> PyResult<Gather> {
+        let keys = keys.iter().map(|key| self.key(key, role)).collect::<PyResult<_>>()?;
         Ok(Gather { name: self.next_name()?, keys })
     }
 

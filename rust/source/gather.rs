@@ -4,13 +4,19 @@
 //! code does to the samples, what has been taken stays alive. Looking ([`Gathered::view`]) runs
 //! none; where it finds a value that cannot be read directly, that value is turned into a plain
 //! array ([`Gathered::convert`], Python code again) and everything is looked at anew.
+//!
+//! Of a table in Arrow's memory `columns` takes the values, which are where they are then.
 #![allow(unsafe_code)]
+
+use std::sync::Arc;
 
 use ::numpy::PyUntypedArray;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
+use super::arrow::Table;
+use super::arrow::array::Run;
 use super::dlpack::{self, Exchange};
 use super::keys::{Keys, Role, Unknown};
 use super::list::List;
@@ -26,12 +32,30 @@ pub struct Extra<'py> {
     pub values: Vec<Bound<'py, PyAny>>,
 }
 
-/// The values of a batch: strong references.
+/// One value of one sample.
+#[derive(Debug)]
+pub(super) enum Value<'py> {
+    /// A strong reference.
+    Object(Bound<'py, PyAny>),
+    /// A row of the table that the batch is made of.
+    Run(Run),
+}
+
+/// What samples are.
+#[derive(Debug)]
+pub(super) enum Samples<'py> {
+    /// Objects, as they were given.
+    Objects(Vec<Bound<'py, PyAny>>),
+    /// The rows of a table.
+    Rows(Arc<Table>),
+}
+
+/// The values of a batch, and what keeps them alive.
 #[derive(Debug)]
 pub struct Gathered<'py> {
-    exchange: Option<&'py Exchange>,
-    samples: Vec<Bound<'py, PyAny>>,
-    values: Vec<Option<Bound<'py, PyAny>>>,
+    pub(super) exchange: Option<&'py Exchange>,
+    pub(super) samples: Samples<'py>,
+    pub(super) values: Vec<Option<Value<'py>>>,
     /// Numbers of scalars, where `values` has an object for a key with [`Role::Number`].
     pub numbers: Vec<Option<Number>>,
     /// Keys of the first sample that the layout does not name, if their values are taken.
@@ -50,19 +74,20 @@ impl<'py> Gathered<'py> {
     pub fn take(samples: &Bound<'py, PyList>, keys: &Keys, number: &Converter) -> Result<Self, Failure> {
         let py = samples.py();
         let count = keys.names.len();
+        let samples: Vec<_> = samples.iter().collect();
         let mut gathered = Self {
             values: Vec::with_capacity(samples.len() * count),
             numbers: Vec::new(),
             extras: Vec::new(),
             exchange: dlpack::exchange(py),
-            samples: samples.iter().collect(),
+            samples: Samples::Objects(Vec::new()),
         };
         // Samples of one batch have the same keys, mostly. What the first one lacks is looked up in
         // another only if that has a key which has not been accounted for: a missing look-up costs
         // as much as a successful one, and a layout knows twice the keys that a sample has.
         let mut expected = vec![true; count];
-        for index in 0..gathered.samples.len() {
-            let sample = keys.dict_of(index, &gathered.samples[index])?;
+        for (index, sample) in samples.iter().enumerate() {
+            let sample = keys.dict_of(index, sample)?;
             if sample.is_empty() {
                 return Err(CollateError { sample: Some(index), key: None, cause: Cause::EmptySample }.into());
             }
@@ -71,12 +96,12 @@ impl<'py> Gathered<'py> {
             for (name, &expected) in keys.names.iter().zip(&expected) {
                 let value = if expected { sample.get_item(name.bind(py))? } else { None };
                 found += usize::from(value.is_some());
-                gathered.values.push(value);
+                gathered.values.push(value.map(Value::Object));
             }
             if found != sample.len() {
                 for (key, name) in keys.names.iter().enumerate() {
                     if !expected[key] {
-                        gathered.values[begin + key] = sample.get_item(name.bind(py))?;
+                        gathered.values[begin + key] = sample.get_item(name.bind(py))?.map(Value::Object);
                         found += usize::from(gathered.values[begin + key].is_some());
                     }
                 }
@@ -88,6 +113,7 @@ impl<'py> Gathered<'py> {
                 expected = gathered.values.iter().map(Option::is_some).collect();
             }
         }
+        gathered.samples = Samples::Objects(samples);
         gathered.settle(keys, number)?;
         Ok(gathered)
     }
@@ -97,7 +123,7 @@ impl<'py> Gathered<'py> {
         let count = keys.names.len();
         self.numbers = vec![None; self.values.len()];
         for (at, slot) in self.values.iter_mut().enumerate() {
-            let Some(value) = slot else { continue };
+            let Some(Value::Object(value)) = slot else { continue };
             match keys.roles[at % count] {
                 Role::Row { required: true, .. } if value.is_none() => {
                     let key = keys.names[at % count].to_string();
@@ -108,7 +134,7 @@ impl<'py> Gathered<'py> {
                 Role::Number => {
                     self.numbers[at] = Some(read_number(value, at / count, &keys.names[at % count], number)?);
                 }
-                Role::Row { .. } | Role::Media => {}
+                Role::Row { .. } | Role::Media | Role::Value => {}
             }
         }
         Ok(())
@@ -163,27 +189,46 @@ impl<'py> Gathered<'py> {
     /// Whether the sample has no row at all, and of its `len` keys none that the layout does not name.
     #[must_use]
     pub fn has_lost_rows(&self, sample: usize, len: usize, keys: &Keys) -> bool {
-        let values = self.values.iter().skip(sample * keys.roles.len());
-        let mut found = values.zip(&keys.roles).filter(|(value, _)| value.is_some()).map(|(_, role)| role);
+        let begin = sample * keys.roles.len();
+        let has = |key: &usize| self.values[begin + key].is_some() || self.numbers[begin + key].is_some();
+        let mut found = (0..keys.roles.len()).filter(has).map(|key| keys.roles[key]);
         found.clone().count() == len && !found.any(|role| matches!(role, Role::Row { .. }))
     }
 
     /// Number of samples.
     #[must_use]
     pub fn samples(&self) -> usize {
-        self.samples.len()
+        match &self.samples {
+            Samples::Objects(samples) => samples.len(),
+            Samples::Rows(table) => table.rows(),
+        }
     }
 
-    /// A sample, as it was given.
+    /// The table whose rows are the samples, if they are.
+    #[must_use]
+    pub fn table(&self) -> Option<&Table> {
+        match &self.samples {
+            Samples::Objects(_) => None,
+            Samples::Rows(table) => Some(table),
+        }
+    }
+
+    /// A sample, as it was given; none of a table.
     #[must_use]
     pub fn sample(&self, index: usize) -> Option<&Bound<'py, PyAny>> {
-        self.samples.get(index)
+        match &self.samples {
+            Samples::Objects(samples) => samples.get(index),
+            Samples::Rows(_) => None,
+        }
     }
 
-    /// One value, as it was given.
+    /// One value, as it was given; none of a row of a table.
     #[must_use]
     pub fn value(&self, at: usize) -> Option<&Bound<'py, PyAny>> {
-        self.values.get(at)?.as_ref()
+        match self.values.get(at)? {
+            Some(Value::Object(value)) => Some(value),
+            _ => None,
+        }
     }
 
     /// Looks at every row. Fails with the indices of those that have to be converted first; what was
@@ -199,8 +244,13 @@ impl<'py> Gathered<'py> {
                 sources.push(None);
                 continue;
             };
-            // SAFETY: by contract.
-            let source = unsafe { view(value, self.exchange, keys.unbatch) };
+            // SAFETY: by contract; the table is alive, as it is held here.
+            let source = unsafe {
+                match value {
+                    Value::Object(value) => view(value, self.exchange, keys.unbatch),
+                    Value::Run(run) => Some(run.source()),
+                }
+            };
             if source.is_none() {
                 slow.push(at);
             }
@@ -216,7 +266,7 @@ impl<'py> Gathered<'py> {
             value.is_exact_instance_of::<PyList>() || value.is_exact_instance_of::<PyTuple>()
         };
         let row = |at: usize| matches!(keys.roles[at % keys.roles.len()], Role::Row { .. });
-        let at = |at: &usize| row(*at) && self.values[*at].as_ref().is_some_and(list);
+        let at = |at: &usize| row(*at) && self.value(*at).is_some_and(list);
         Slow((0..self.values.len()).filter(at).collect())
     }
 
@@ -224,7 +274,7 @@ impl<'py> Gathered<'py> {
     pub fn convert(&mut self, slow: &Slow, keys: &Keys, row: &Converter) -> PyResult<()> {
         let count = keys.names.len();
         for &at in &slow.0 {
-            let Some(value) = &self.values[at] else { continue };
+            let Some(value) = self.value(at) else { continue };
             let floats = matches!(keys.roles[at % count], Role::Row { floats: true, .. });
             let place = place(at / count, &keys.names[at % count]);
             let plain = row.bind(value.py()).call1((value, place, floats))?;
@@ -234,7 +284,7 @@ impl<'py> Gathered<'py> {
                     "a converted row is not a plain array; this is a bug in dpo_collate",
                 ));
             }
-            self.values[at] = Some(plain);
+            self.values[at] = Some(Value::Object(plain));
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ pub enum Role {
     Number,
     /// A tensor or array, combined by the tensor library.
     Media,
+    /// Anything, handed on as it is.
+    Value,
     /// Known, and not used.
     Ignored,
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Role {
             Self::Row { .. } => "a row",
             Self::Number => "a number",
             Self::Media => "media",
+            Self::Value => "a value",
             Self::Ignored => "ignored",
         })
     }
@@ -70,9 +73,14 @@ pub struct Keys {
 impl Keys {
     /// What the key is taken for, if the layout names it.
     pub(super) fn role(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<Role>> {
+        Ok(self.index(key)?.map(|index| self.roles[index]))
+    }
+
+    /// The index of the key, if the layout names it.
+    pub(super) fn index(&self, key: &Bound<'_, PyAny>) -> PyResult<Option<usize>> {
         let py = key.py();
         // Strings are compared as such; anything else is asked, which may run Python code.
-        let index = if let Ok(key) = key.cast_exact::<PyString>() {
+        Ok(if let Ok(key) = key.cast_exact::<PyString>() {
             // A string with lone surrogates has no UTF-8, and is no key of a layout.
             let Ok(key) = key.to_cow() else { return Ok(None) };
             self.names.iter().position(|name| name.bind(py).to_cow().is_ok_and(|name| name == key))
@@ -85,8 +93,7 @@ impl Keys {
                 }
             }
             found
-        };
-        Ok(index.map(|index| self.roles[index]))
+        })
     }
 
     /// Refuses a key that the layout does not name, if that is what happens to it.

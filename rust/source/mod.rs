@@ -8,6 +8,10 @@
 //! An enum rather than a trait: it needs no generic parameter in every function between the boundary
 //! and the kernels, and its one `match` a row is not measurable.
 
+pub mod arrow;
+mod bits;
+#[cfg(feature = "python")]
+mod columns;
 #[cfg(feature = "python")]
 pub mod dlpack;
 #[cfg(feature = "python")]
@@ -22,6 +26,7 @@ mod strided;
 
 use std::ops::Range;
 
+pub use bits::Bits;
 pub use strided::Strided;
 
 use crate::cells::{Element, Value, Values, with_values};
@@ -34,6 +39,8 @@ pub enum Source<'a> {
     Contiguous(Values<'a>),
     /// Anything else that an array can be.
     Strided(Strided<'a>),
+    /// Bools of one bit each.
+    Bits(Bits<'a>),
     /// A Python list or tuple of ints.
     #[cfg(feature = "python")]
     List(list::List<'a>),
@@ -100,6 +107,7 @@ impl Source<'_> {
         match self {
             Self::Contiguous(values) => values.len(),
             Self::Strided(strided) => strided.len(),
+            Self::Bits(bits) => bits.len(),
             #[cfg(feature = "python")]
             Self::List(list) => list.len(),
         }
@@ -120,6 +128,7 @@ impl Source<'_> {
         match self {
             Self::Contiguous(values) => with_values!(values, values => element(values)),
             Self::Strided(strided) => strided.element(),
+            Self::Bits(_) => Element::Bool,
             #[cfg(feature = "python")]
             Self::List(_) => Element::Int64,
         }
@@ -130,7 +139,7 @@ impl Source<'_> {
     #[cfg_attr(not(feature = "python"), expect(unused_variables, reason = "only lists can hold anything"))]
     pub fn check_outside(&self, window: &Range<usize>) -> Result<(), NotPlain> {
         match self {
-            Self::Contiguous(_) | Self::Strided(_) => Ok(()),
+            Self::Contiguous(_) | Self::Strided(_) | Self::Bits(_) => Ok(()),
             #[cfg(feature = "python")]
             Self::List(list) => {
                 list.read(0..window.start, |_, _| Ok::<(), NotPlain>(()))?;
@@ -149,6 +158,7 @@ impl Source<'_> {
         match self {
             Self::Contiguous(values) => visit(0, slice(*values, window)),
             Self::Strided(strided) => strided.read(window, visit),
+            Self::Bits(bits) => bits.read(window, visit),
             #[cfg(feature = "python")]
             Self::List(list) => list.read(window, visit),
         }

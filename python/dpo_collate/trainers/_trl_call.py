@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 
@@ -17,16 +16,14 @@ class TrlCall(ABC):
     return_tensors: Literal["pt", "np"]
 
     @abstractmethod
-    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
+    def _collate(self, features: Samples, return_tensors: Literal["pt", "np"]) -> Batch:
         """Makes a batch of a list of samples."""
 
-    def torch_call(self, examples: Sequence[Mapping[str, Any]]) -> Batch:
+    def torch_call(self, examples: Samples) -> Batch:
         """Makes a batch of tensors of a list of samples."""
         return self._collate(examples, "pt")
 
-    def __call__(
-        self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"] | None = None
-    ) -> Batch:
+    def __call__(self, features: Samples, return_tensors: Literal["pt", "np"] | None = None) -> Batch:
         """Makes a batch of a list of samples."""
         kind = return_tensors or self.return_tensors
         return self.torch_call(features) if kind == "pt" else self._collate(features, kind)

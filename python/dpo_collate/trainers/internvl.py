@@ -24,18 +24,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpo_collate._checks import check_count, check_int64
-from dpo_collate._convert import listed
+from dpo_collate._samples import listed, value
 from dpo_collate.layout import Column, Layout, Length, Matrix
 from dpo_collate.named import IMAGES, PAIR
 
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch, PreferenceCollator
 
 _IDS = Column("{}input_ids", pad="pad_token_id")
@@ -80,7 +81,7 @@ SFT = Layout(
 _dpo, _sft = cached(DPO), cached(SFT)
 
 
-def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: int = 0) -> Batch:
+def dpo_concat_pad_data_collator(features: Samples, pad_id: int = 0) -> Batch:
     """Collates preference pairs with images.
 
     Args:
@@ -109,9 +110,7 @@ def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: 
     return _dpo(pad_token_id=check_int64("pad_id", pad_id))(features)
 
 
-def concat_pad_data_collator(
-    features: Sequence[Mapping[str, Any]], max_item_length: int | None = None, pad_id: int = 0
-) -> Batch:
+def concat_pad_data_collator(features: Samples, max_item_length: int | None = None, pad_id: int = 0) -> Batch:
     """Collates single responses with images: the collator that the one for pairs extends.
 
     Args:
@@ -137,7 +136,7 @@ def concat_pad_data_collator(
         max_item_length = check_count("max_item_length", max_item_length, 0)
     features = listed(features)
     batch = (_fixed(max_item_length) if max_item_length else _sft)(pad_token_id=pad_id)(features)
-    if any(features[0].get(key) is not None for key in ("label", "label_ids")):
+    if any(value(features, 0, key) is not None for key in ("label", "label_ids")):
         # The original makes `labels` of these, first of all, and then overwrites them by the labels.
         batch = {"labels": batch["labels"], **batch}
     return batch

@@ -12,7 +12,7 @@ any, are not padded but stacked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpo_collate._checks import check_int64
 from dpo_collate.layout import Column, Layout, Matrix
@@ -21,8 +21,7 @@ from dpo_collate.named import IMAGES
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 DPO = Layout(
@@ -47,7 +46,7 @@ DPO = Layout(
 _collator = cached(DPO)
 
 
-def dpo_concat_pad_data_collator(features: Sequence[Mapping[str, Any]], pad_id: int = 0) -> Batch:
+def dpo_concat_pad_data_collator(features: Samples, pad_id: int = 0) -> Batch:
     """Collates preference pairs with images, whose prompts are rows of their own.
 
     Args:

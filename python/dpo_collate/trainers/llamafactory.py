@@ -19,15 +19,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dpo_collate._checks import check_choice
-from dpo_collate._convert import listed
+from dpo_collate._samples import listed, value
 from dpo_collate.layout import Column, Layout, Matrix
 from dpo_collate.named import named
 
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 _RAW = ("images", "videos", "audios")
@@ -110,9 +109,9 @@ class PairwiseDataCollatorWithPadding:
         self.label_pad_token_id = label_pad_token_id
         self.return_tensors = return_tensors
 
-    def __call__(self, features: Sequence[Mapping[str, Any]], return_tensors: str | None = None) -> Batch:
+    def __call__(self, features: Samples, return_tensors: str | None = None) -> Batch:
         """Makes a batch of a list of samples."""
-        features = listed(features)
+        samples = listed(features)
         collator = _collator(
             pad_token_id=self.pad_token_id,
             label_pad_token_id=self.label_pad_token_id,
@@ -120,10 +119,10 @@ class PairwiseDataCollatorWithPadding:
             pad_to_multiple_of=self.pad_to_multiple_of,
             return_tensors=return_tensors or self.return_tensors,
         )
-        batch = collator(features, min_length=self.min_length)
-        for index, sample in enumerate(features):
+        batch = collator(samples, min_length=self.min_length)
+        for index in range(len(samples)):
             for key in _RAW:
-                if not _is_empty(sample.get(key)):
+                if not _is_empty(value(samples, index, key)):
                     raise TypeError(
                         f"sample {index}: '{key}' holds raw media, which are not processed here: process them in the "
                         f"data set, and give what that makes, such as pixel_values"

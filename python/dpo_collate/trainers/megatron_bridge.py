@@ -13,7 +13,7 @@ sample and the key. ``labels`` is contiguous here.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpo_collate._checks import check_count
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
@@ -21,8 +21,7 @@ from dpo_collate.layout import Column, Layout, Matrix, Scalar
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 _NAMES = ("tokens", "labels", "loss_mask", "position_ids", "attention_mask", "pair_id", "loss_multiplier")
@@ -73,7 +72,7 @@ _policy, _pairs = cached(POLICY), cached(PAIRS)
 
 
 def preference_collate_fn(
-    batch: Sequence[Mapping[str, Any]],
+    batch: Samples,
     pad_token_id: int,
     pad_seq_length_to_mult: int = 1,
     require_ref_logprobs: bool = True,  # noqa: FBT001, FBT002 - the original's arguments

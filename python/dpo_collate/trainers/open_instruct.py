@@ -24,14 +24,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from dpo_collate._checks import check_count
-from dpo_collate._convert import listed, row
+from dpo_collate._samples import head, lengths, listed
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
 
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch, PreferenceCollator
 
 _OPTIONAL = {
@@ -117,7 +118,7 @@ class TensorDataCollatorWithFlatteningDPO:
 
     def __call__(
         self,
-        features: Sequence[Mapping[str, Any]],
+        features: Samples,
         return_tensors: str | None = None,
         separator_id: int | None = None,
     ) -> Batch:
@@ -130,28 +131,17 @@ class TensorDataCollatorWithFlatteningDPO:
         )
         if self.max_seq_length is not None:
             check_count("max_seq_length", self.max_seq_length, 1)
-        fitting = features if self.max_seq_length is None else features[: _fitting(features, self.max_seq_length)]
+        fitting = features if self.max_seq_length is None else _fitting(features, self.max_seq_length)
         return collator(fitting, min_length=self.max_seq_length)
 
 
-def _fitting(features: Sequence[Mapping[str, Any]], most: int) -> int:
-    """How many pairs can be taken before one side has more tokens than that; one at least."""
+def _fitting(features: Any, most: int) -> Any:
+    """As many pairs as can be taken before one side has more tokens than that; one at least."""
     chosen = rejected = 0
-    for index, sample in enumerate(features):
-        chosen += _tokens(sample, index, "chosen_input_ids")
-        rejected += _tokens(sample, index, "rejected_input_ids")
+    sides = (lengths(features, f"{side}_input_ids") for side in ("chosen", "rejected"))
+    for index, tokens in enumerate(zip(*sides, strict=True)):
+        chosen += tokens[0]
+        rejected += tokens[1]
         if index > 0 and max(chosen, rejected) > most:
-            return index
-    return len(features)
-
-
-def _tokens(sample: Mapping[str, Any], index: int, key: str) -> int:
-    """How many tokens a row has; 0 where there is none, which the collator says."""
-    try:
-        ids = sample[key]
-    except (KeyError, TypeError, IndexError):
-        return 0
-    try:
-        return len(ids)
-    except TypeError:
-        return len(row(ids, f"sample {index}: '{key}'", floats=False))
+            return head(features, index)
+    return features

@@ -21,7 +21,7 @@ sequence parallelism, ``inputs_embeds``, ``channel``, samples' own positions, ke
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dpo_collate._checks import check_choice
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
@@ -30,8 +30,7 @@ from dpo_collate.named import TOKEN_TYPES
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 _IDS = Column("input_ids", pad="pad_token_id")
@@ -107,7 +106,7 @@ class PreferenceDataCollator:
     _: KW_ONLY
     training: bool = True
 
-    def __call__(self, batch: Sequence[Mapping[str, Any]], *, padding_to: int | None = None) -> Batch:
+    def __call__(self, batch: Samples, *, padding_to: int | None = None) -> Batch:
         """Makes a batch of a list of samples, ``padding_to`` wide at least."""
         check_choice("padding_side", self.padding_side, ("right", "left"))
         padded = (_left if self.padding_side == "left" else _right) if self.training else _evaluation

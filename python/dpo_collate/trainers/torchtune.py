@@ -12,7 +12,7 @@ arrays and tensors are taken like lists; ids are int64 whatever they come as.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from dpo_collate._checks import check_int64
 from dpo_collate.layout import Column, Layout, Matrix
@@ -20,9 +20,9 @@ from dpo_collate.layout import Column, Layout, Matrix
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     import torch
+
+    from dpo_collate._samples import Samples
 
 DPO = Layout(
     "torchtune",
@@ -44,7 +44,7 @@ _collator = cached(DPO)
 
 
 def padded_collate_dpo(
-    batch: Sequence[Mapping[str, Any]], padding_idx: int = 0, ignore_idx: int = -100, pad_to_multiple_of: int = 1
+    batch: Samples, padding_idx: int = 0, ignore_idx: int = -100, pad_to_multiple_of: int = 1
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Collates pairs for torchtune's DPO recipes.
 

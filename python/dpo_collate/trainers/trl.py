@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
 
@@ -29,8 +29,9 @@ from ._cached import cached
 from ._trl_call import TrlCall
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable
 
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch, PreferenceCollator
 
 DPO = Layout(
@@ -93,7 +94,7 @@ class DataCollatorForPreference(TrlCall):
     _: KW_ONLY
     model_keys: tuple[str, ...] = ()
 
-    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
+    def _collate(self, features: Samples, return_tensors: Literal["pt", "np"]) -> Batch:
         if isinstance(self.model_keys, str):
             raise TypeError(f"model_keys={self.model_keys!r}: expected a tuple of keys")
         collator = _with(tuple(self.model_keys))(

@@ -15,7 +15,7 @@ truncation leaves nothing is an error that names it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
 
@@ -23,8 +23,7 @@ from ._cached import cached
 from ._trl_call import TrlCall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 KTO = Layout(
@@ -85,7 +84,7 @@ class DataCollatorForUnpairedPreference(TrlCall):
     pad_to_multiple_of: int | None = None
     return_tensors: Literal["pt", "np"] = "pt"
 
-    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
+    def _collate(self, features: Samples, return_tensors: Literal["pt", "np"]) -> Batch:
         collator = _collator(
             pad_token_id=self.pad_token_id,
             max_length=self.max_length,

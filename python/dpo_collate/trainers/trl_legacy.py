@@ -16,7 +16,7 @@ without the other).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
 
@@ -24,8 +24,7 @@ from ._cached import cached
 from ._trl_call import TrlCall
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 _KEYS = tuple(f"{stem}_{of}" for stem in ("prompt", "chosen", "rejected") for of in ("input_ids", "attention_mask"))
@@ -136,7 +135,7 @@ class DataCollatorForPreference(TrlCall):
     pad_token_id: int
     return_tensors: Literal["pt", "np"] = "pt"
 
-    def _collate(self, features: Sequence[Mapping[str, Any]], return_tensors: Literal["pt", "np"]) -> Batch:
+    def _collate(self, features: Samples, return_tensors: Literal["pt", "np"]) -> Batch:
         return _dpo(pad_token_id=self.pad_token_id, return_tensors=return_tensors)(features)
 
 
@@ -168,7 +167,7 @@ class DPODataCollatorWithPadding:
     pad_token_id: int = 0
     is_encoder_decoder: bool | None = False
 
-    def __call__(self, features: Sequence[Mapping[str, Any]]) -> Batch:
+    def __call__(self, features: Samples) -> Batch:
         """Makes a batch of a list of samples."""
         collator = _encoder_decoder if self.is_encoder_decoder else _by_suffix
         return collator(pad_token_id=self.pad_token_id)(features)

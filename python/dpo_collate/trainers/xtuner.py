@@ -14,7 +14,7 @@ before they are collated, and sequence parallelism.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dpo_collate._checks import check_int64
 from dpo_collate.layout import Column, Layout, Matrix, Scalar
@@ -22,8 +22,7 @@ from dpo_collate.layout import Column, Layout, Matrix, Scalar
 from ._cached import cached
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
+    from dpo_collate._samples import Samples
     from dpo_collate.collator import Batch
 
 _DATA = {name: name for name in ("input_ids", "attention_mask", "position_ids", "labels")}
@@ -58,7 +57,7 @@ _pairs, _hf_format = cached(PAIRS), cached(HF_FORMAT)
 
 
 def preference_collate_fn(
-    instances: Sequence[Mapping[str, Any]],
+    instances: Samples,
     pad_index: int = 0,
     return_hf_format: bool = False,  # noqa: FBT001, FBT002 - the original's arguments
     use_varlen_attn: bool = False,  # noqa: FBT001, FBT002
