@@ -264,9 +264,9 @@ impl Arena {
         self.mapping.word(KEEP).store(bytes, Ordering::Relaxed);
     }
 
-    /// Whether there is more free memory than the owner wants to keep.
-    pub(super) fn has_excess(&self) -> bool {
-        self.bytes(FREE) > self.mapping.word(KEEP).load(Ordering::Relaxed)
+    /// Free memory beyond what the owner wants to keep, were there so many bytes more of it.
+    pub(super) fn excess(&self, more: u64) -> u64 {
+        self.bytes(FREE).saturating_add(more).saturating_sub(self.mapping.word(KEEP).load(Ordering::Relaxed))
     }
 
     /// Counts blocks and bytes by what they are used for.
@@ -309,7 +309,7 @@ impl Arena {
     fn freed(&self, block: usize, state: State, committed: usize) {
         if state.is_free() {
             self.count_bytes(FREE, 0, committed);
-            if self.has_excess() {
+            if self.excess(0) > 0 {
                 self.empty(block);
             }
         }

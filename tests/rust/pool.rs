@@ -293,3 +293,19 @@ fn a_table_has_room_for_many_small_blocks() {
     drop(leases);
     assert_eq!(pool.arena().census().used.blocks, 0);
 }
+
+/// Found by a bench of batches of several sizes, one after the other: while the mark fades there is a time in which
+/// the large blocks are just what may be kept.
+#[test]
+fn memory_that_nothing_fits_any_more_makes_room() {
+    let mut pool = private();
+    for _ in 0..4 {
+        let batches: Vec<_> = (0..4).map(|_| pool.take(1_500_000).unwrap()).collect();
+        drop(batches);
+    }
+    let before = pool.recycled();
+    for _ in 0..10_000 {
+        drop(pool.take(700_000).unwrap());
+    }
+    assert!(pool.recycled() - before > 9990, "{} of 10,000", pool.recycled() - before);
+}
