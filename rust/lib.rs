@@ -8,7 +8,8 @@
 //! ```
 //!
 //! 1. **gather** (`source::gather`; Python code may run): every value that is used is taken as a
-//!    strong reference. What cannot be read directly becomes a plain array here.
+//!    strong reference. What cannot be read directly becomes a plain array here. Of a table in Arrow's
+//!    memory ([`source::arrow`]) rows stay where they are.
 //! 2. **view** (`source`; from here to fill no Python code runs): each value becomes a
 //!    [`source::Source`], a pointer and a length.
 //! 3. **plan** ([`plan`]): layout × lengths → dtypes, shapes and offsets in one block.

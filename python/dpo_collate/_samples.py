@@ -27,8 +27,11 @@ class ArrowArray(Protocol):
 Tables: TypeAlias = ArrowStream | ArrowArray
 """A table that any of Arrow's libraries has made."""
 
-Samples: TypeAlias = Sequence[Mapping[str, Any]] | Tables | Sequence[Tables]
-"""Mappings; a table, whose rows are the samples; or several tables."""
+Samples: TypeAlias = Sequence[Mapping[str, Any] | Tables] | Tables
+"""Mappings; a table, whose rows are the samples; or several tables.
+
+(Not a list of both, though it says so: written in two, mypy does not infer the type of a list of dicts.)
+"""
 
 
 def listed(samples: Any) -> Any:

@@ -55,6 +55,11 @@ class PreferenceCollator:
     ``margin``, in all samples or in none
     ==============================================  ==================================================
 
+    The samples may also be the rows of a table: a ``pyarrow.Table`` or ``RecordBatch``, a ``polars.DataFrame``, a
+    DuckDB relation, anything that has the Arrow PyCapsule interface, or a list of these, one after the other. Its
+    columns are the keys, rows of tokens are lists of integers (of any width), images are lists of lists, and null is
+    None. Tokens go from Arrow's memory to the batch in one copy. For data sets see :mod:`dpo_collate.datasets`.
+
     The other layouts that have a name are ``"concatenated"``, ``"interleaved"``, ``"prompt_left"`` and
     ``"padding_free"``; see :mod:`dpo_collate.named`.
 
@@ -115,6 +120,7 @@ class PreferenceCollator:
         KeyError: A key is missing or unknown.
         OverflowError: A number does not fit its array.
         MemoryError: The batch is too large.
+        OSError: A table cannot be read.
 
     Example:
         >>> from dpo_collate import PreferenceCollator

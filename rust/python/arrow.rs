@@ -87,8 +87,9 @@ impl ArrowTable {
         })
     }
 
-    /// The lengths of the rows of a column, int64: from offsets alone.
-    fn lengths<'py>(&self, py: Python<'py>, key: &str) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    /// The lengths of the rows of a column, int64: from offsets alone. `unbatch`: a list of one list is as long as that.
+    #[pyo3(signature = (key, *, unbatch = false))]
+    fn lengths<'py>(&self, py: Python<'py>, key: &str, unbatch: bool) -> PyResult<Bound<'py, PyArray1<i64>>> {
         guarded(|| {
             let mut lengths = Vec::new();
             let refused = |_| PyMemoryError::new_err(format!("there is no memory for {} lengths", self.0.rows()));
@@ -96,7 +97,7 @@ impl ArrowTable {
             for (batch, rows, first) in self.0.parts() {
                 let column = column(batch, first, key)?;
                 for (row, sample) in rows.zip(first..) {
-                    let length = cell::length(&column, row).and_then(|length| length.ok_or(Cause::IsNone));
+                    let length = cell::length(&column, row, unbatch).and_then(|length| length.ok_or(Cause::IsNone));
                     let length = length.map_err(|cause| Failure::from(CollateError::at(sample, key, cause)))?;
                     lengths.push(i64::try_from(length).unwrap_or(i64::MAX));
                 }

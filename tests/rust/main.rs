@@ -6,6 +6,18 @@
 
 use proptest::prelude::ProptestConfig;
 
+mod arrow;
+mod arrow_build;
+mod arrow_fuzz;
+mod arrow_hostile;
+mod arrow_naive;
+mod arrow_random;
+mod arrow_schema;
+mod arrow_stream;
+mod arrow_table;
+mod arrow_tensors;
+mod arrow_values;
+mod bits;
 mod block;
 mod build;
 mod cells;

@@ -42,10 +42,10 @@ impl Run {
     /// The values, to be read.
     ///
     /// # Safety
-    /// For `'a` the batch that they are of is alive.
+    /// An [`Array`] has made it, and for `'a` the batch that they are of is alive.
     #[must_use]
     pub unsafe fn source<'a>(self) -> Source<'a> {
-        // SAFETY: `Array` has made it: as many values are there, and whoever has the batch does not change them.
+        // SAFETY: by contract: as many values are there, and whoever has the batch does not change them.
         unsafe {
             match self {
                 Self::Values { start, len, element } => {
@@ -61,23 +61,36 @@ impl Run {
 #[derive(Clone, Copy, Debug)]
 pub struct Array<'a> {
     /// Its type.
-    pub field: &'a Field,
+    pub(crate) field: &'a Field,
     raw: &'a ArrowArray,
     offset: usize,
     /// Number of rows.
-    pub len: usize,
+    pub(crate) len: usize,
     /// A bit for each row, from row 0 of the buffers on; none where no row is null.
     validity: Option<*const u8>,
 }
 
 const BEYOND: Broken = Broken("it has more values than memory");
+const BACKWARDS: Broken = Broken("its offsets go backwards");
 
 impl<'a> Array<'a> {
+    /// Its type.
+    #[must_use]
+    pub fn field(&self) -> &'a Field {
+        self.field
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.len
+    }
+
     /// Looks at a record.
     pub(super) fn new(field: &'a Field, raw: &'a ArrowArray) -> Result<Self, Broken> {
         let length = |length| usize::try_from(length).map_err(|_| Broken("its length or offset is negative"));
         let (len, offset) = (length(raw.length)?, length(raw.offset)?);
-        let end = offset.checked_add(len).ok_or(BEYOND)?;
+        let end = offset.checked_add(len).filter(|&end| isize::try_from(end).is_ok()).ok_or(BEYOND)?;
         if raw.release.is_none() {
             return Err(Broken("an array of it was released"));
         }
@@ -242,7 +255,7 @@ impl<'a> Array<'a> {
         };
         match (usize::try_from(begin), usize::try_from(end)) {
             (Ok(begin), Ok(end)) if begin <= end => Ok(begin..end),
-            (Ok(_), Ok(_)) => Err(Broken("its offsets go backwards")),
+            (Ok(_), Ok(_)) => Err(BACKWARDS),
             _ => Err(Broken("an offset is negative")),
         }
     }
@@ -290,7 +303,14 @@ impl<'a> Array<'a> {
     pub fn text(&self, row: usize) -> Result<&'a [u8], Broken> {
         assert!(row < self.len, "row {row} of {}", self.len);
         let (start, range) = match self.field.kind {
-            Kind::Text(offsets, _) => (self.buffer(2), self.range(offsets, row)?),
+            Kind::Text(offsets, _) => {
+                let range = self.range(offsets, row)?;
+                // The last offset is what its producer has made the buffer for.
+                if range.end > self.range(offsets, self.len - 1)?.end {
+                    return Err(BACKWARDS);
+                }
+                (self.buffer(2), range)
+            }
             Kind::View(_) => return self.viewed(row),
             _ => unreachable!("asked of text alone"),
         };

@@ -31,6 +31,21 @@ impl From<Broken> for Cause {
 ///
 /// A list of one list is as long as that one with `unbatch`.
 pub fn tokens<'a>(column: &Array<'a>, row: usize, unbatch: bool) -> Result<Option<(Array<'a>, Range<usize>)>, Cause> {
+    let Some((values, rows)) = place(column, row, unbatch)? else { return Ok(None) };
+    let nulls = values.field.kind == Kind::Null && !rows.is_empty();
+    match values.first_null(rows.clone()).or(nulls.then_some(0)) {
+        Some(position) => Err(Cause::Null { position }),
+        None => Ok(Some((values, rows))),
+    }
+}
+
+/// How many values a row of tokens has, by its offsets alone. None: it is null.
+pub fn length(column: &Array<'_>, row: usize, unbatch: bool) -> Result<Option<usize>, Cause> {
+    Ok(place(column, row, unbatch)?.map(|(_, rows)| rows.len()))
+}
+
+/// Where the values of a row of tokens are; any of them may be null.
+fn place<'a>(column: &Array<'a>, row: usize, unbatch: bool) -> Result<Option<(Array<'a>, Range<usize>)>, Cause> {
     if column.is_null(row) {
         return Ok(None);
     }
@@ -45,27 +60,9 @@ pub fn tokens<'a>(column: &Array<'a>, row: usize, unbatch: bool) -> Result<Optio
         }
         None => return Err(wrong(column, ROW)),
     };
-    if values.field.kind == Kind::Null && !rows.is_empty() {
-        return Err(Cause::Null { position: 0 });
-    }
-    if let Some(position) = values.first_null(rows.clone()) {
-        return Err(Cause::Null { position });
-    }
     match values.field.kind {
         Kind::Number(_) | Kind::Bool | Kind::Half | Kind::Null => Ok(Some((values, rows))),
         _ => Err(wrong(column, ROW)),
-    }
-}
-
-/// How many values a row of tokens has, by its offsets alone. None: it is null.
-pub fn length(column: &Array<'_>, row: usize) -> Result<Option<usize>, Cause> {
-    if column.is_null(row) {
-        return Ok(None);
-    }
-    match &column.field.tensor {
-        None if column.field.is_list() => Ok(Some(column.items(row)?.len())),
-        Some(_) => Ok(array(column, row)?.map(|dense| dense.rows.len())),
-        None => Err(wrong(column, ROW)),
     }
 }
 
@@ -73,6 +70,9 @@ fn list<'a>(column: &Array<'a>, row: usize, unbatch: bool) -> Result<(Array<'a>,
     let (inner, items) = (column.child(0)?, column.items(row)?);
     if !inner.field.is_list() {
         return Ok((inner, items));
+    }
+    if inner.field.tensor.is_some() {
+        return Err(wrong(column, ROW));
     }
     if !unbatch || items.len() != 1 {
         return Err(Cause::Shape { shape: sizes(&inner, &items)? });
@@ -85,8 +85,12 @@ fn list<'a>(column: &Array<'a>, row: usize, unbatch: bool) -> Result<(Array<'a>,
 
 /// The sizes of a list of lists, by its first one.
 fn sizes(inner: &Array<'_>, items: &Range<usize>) -> Result<Vec<usize>, Broken> {
-    let first = if items.is_empty() || inner.is_null(items.start) { 0..0 } else { inner.items(items.start)? };
-    Ok(vec![items.len(), first.len()])
+    let first = match inner.field.kind {
+        Kind::FixedSizeList(size) => size,
+        _ if items.is_empty() || inner.is_null(items.start) => 0,
+        _ => inner.items(items.start)?.len(),
+    };
+    Ok(vec![items.len(), first])
 }
 
 /// The values of a row of tokens, to be read; none where they are of a type that has to be converted first.
@@ -135,7 +139,7 @@ pub fn array<'a>(column: &Array<'a>, row: usize) -> Result<Option<Dense<'a>>, Ca
         Some(Tensor::Fixed(shape)) if column.field.is_list() => {
             let mut dense = nested(column, row)?;
             if dense.shape.len() != 1 || product(shape) != dense.shape.first().copied() {
-                return Err(Broken("its rows have another number of values than their shape").into());
+                return Err(MISSHAPEN.into());
             }
             dense.shape.clone_from(shape);
             dense
@@ -165,21 +169,39 @@ fn nested<'a>(column: &Array<'a>, row: usize) -> Result<Dense<'a>, Cause> {
         if let Some(position) = values.first_null(rows.clone()) {
             return Err(Cause::Null { position });
         }
-        let mut lists = rows.clone().map(|list| values.items(list));
-        let first = lists.next().transpose()?.unwrap_or(0..0);
-        let mut end = first.end;
-        for list in lists {
-            let list = list?;
-            if list.len() != first.len() {
-                return Err(Cause::Ragged);
+        let (size, items) = even(&values, &rows)?;
+        let inner = values.child(0)?;
+        match &values.field.tensor {
+            None => shape.push(size),
+            Some(Tensor::Fixed(sizes)) if !inner.field.is_list() => {
+                if !rows.is_empty() && product(sizes) != Some(size) {
+                    return Err(MISSHAPEN.into());
+                }
+                shape.extend(sizes);
             }
-            end = list.end;
+            Some(_) => return Err(wrong(column, ARRAY)),
         }
-        shape.push(first.len());
-        values = values.child(0)?;
-        rows = first.start..end;
+        (values, rows) = (inner, items);
     }
     Ok(Dense { values, rows, shape })
+}
+
+/// The length of lists that are all equally long, and their items.
+fn even(lists: &Array<'_>, rows: &Range<usize>) -> Result<(usize, Range<usize>), Cause> {
+    let fixed = if let Kind::FixedSizeList(size) = lists.field.kind { Some(size) } else { None };
+    if rows.is_empty() {
+        return Ok((fixed.unwrap_or(0), 0..0));
+    }
+    let (first, last) = (lists.items(rows.start)?, lists.items(rows.end - 1)?);
+    // Lists without items may be more than could be looked at, as they take no memory.
+    if fixed.is_none() {
+        for row in rows.clone() {
+            if lists.items(row)?.len() != first.len() {
+                return Err(Cause::Ragged);
+            }
+        }
+    }
+    Ok((first.len(), first.start..last.end))
 }
 
 /// A struct of values and sizes.
@@ -200,11 +222,13 @@ fn variable<'a>(column: &Array<'a>, row: usize) -> Result<Dense<'a>, Cause> {
     };
     let shape = items.map(size).collect::<Result<Vec<_>, _>>()?;
     if dense.shape.len() != 1 || product(&shape) != dense.shape.first().copied() {
-        return Err(Broken("its rows have another number of values than their shape").into());
+        return Err(MISSHAPEN.into());
     }
     dense.shape = shape;
     Ok(dense)
 }
+
+const MISSHAPEN: Broken = Broken("its rows have another number of values than their shape");
 
 const ROW: &str = "lists of integers";
 const NUMBER: &str = "numbers";

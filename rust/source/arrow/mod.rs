@@ -126,6 +126,10 @@ impl Table {
 
     /// Adds all rows of another table.
     pub fn append(&mut self, other: &Self) -> Result<(), Broken> {
+        if self.batches.is_empty() {
+            // Also without rows, as it has the names.
+            Arc::make_mut(&mut self.batches).extend(other.batches.first().cloned());
+        }
         for part in &other.parts {
             let batch = &other.batches[part.batch];
             if !self.batches.last().is_some_and(|last| Arc::ptr_eq(last, batch)) {
@@ -138,9 +142,10 @@ impl Table {
 
     fn add(&mut self, part: Part) -> Result<(), Broken> {
         if part.rows > 0 {
+            let rows = self.rows.checked_add(part.rows).ok_or(Broken("it has more rows than can be counted"))?;
             self.before.push(self.rows);
             self.parts.push(part);
-            self.rows = self.rows.checked_add(part.rows).ok_or(Broken("it has more rows than can be counted"))?;
+            self.rows = rows;
         }
         Ok(())
     }

@@ -116,10 +116,14 @@ unsafe fn read(schema: &ArrowSchema, depth: usize) -> Result<Field, Broken> {
     if matches!(kind, Kind::List(_) | Kind::FixedSizeList(_)) && count != 1 {
         return Err(Broken("a list has another number of children than one"));
     }
-    let type_name = if schema.dictionary.is_null() { type_name(&format) } else { "dictionary".to_owned() };
+    let mut type_name = if schema.dictionary.is_null() { type_name(&format) } else { "dictionary".to_owned() };
+    let mut is_tensor = None;
     // SAFETY: by contract.
-    let tensor = unsafe { extension(metadata) }?.and_then(|(name, metadata)| tensor(&name, &metadata));
-    Ok(Field { name, type_name, kind, tensor, children })
+    if let Some((name, metadata)) = unsafe { extension(metadata) }? {
+        is_tensor = tensor(&name, &metadata);
+        type_name = format!("{type_name} ({name})");
+    }
+    Ok(Field { name, type_name, kind, tensor: is_tensor, children })
 }
 
 fn kind(format: &str) -> Result<Kind, Broken> {
@@ -236,11 +240,16 @@ unsafe fn bytes<'a>(at: &mut *const u8) -> Result<&'a [u8], Broken> {
 /// What the extension types of Arrow itself and of Ray Data say of arrays; all others are as their storage is.
 fn tensor(name: &str, metadata: &[u8]) -> Option<Tensor> {
     let text = String::from_utf8_lossy(metadata);
-    let ordered = || list_after(&text, "\"permutation\"").is_none_or(|order| order.into_iter().eq(0..));
+    let ordered = || match after(&text, "\"permutation\"") {
+        Some(order) if !order.starts_with("null") => {
+            list(order).is_some_and(|order| order.iter().copied().eq(0..order.len()))
+        }
+        _ => true,
+    };
     Some(match name {
         "ray.data.arrow_tensor" | "ray.data.arrow_tensor_v2" => list(&text).map_or(Tensor::Unknown, Tensor::Fixed),
         "arrow.fixed_shape_tensor" if ordered() => {
-            list_after(&text, "\"shape\"").map_or(Tensor::Unknown, Tensor::Fixed)
+            after(&text, "\"shape\"").and_then(list).map_or(Tensor::Unknown, Tensor::Fixed)
         }
         "ray.data.arrow_variable_shaped_tensor" => Tensor::Variable,
         "arrow.variable_shape_tensor" if ordered() => Tensor::Variable,
@@ -249,10 +258,10 @@ fn tensor(name: &str, metadata: &[u8]) -> Option<Tensor> {
     })
 }
 
-/// The JSON list of sizes that is the value of a key.
-fn list_after(json: &str, key: &str) -> Option<Vec<usize>> {
-    let (_, after) = json.split_once(key)?;
-    list(after.trim_start().strip_prefix(':')?)
+/// What the value of a key begins with. (A dimension may be called like a key.)
+fn after<'a>(json: &'a str, key: &str) -> Option<&'a str> {
+    let mut found = json.match_indices(key).map(|(at, _)| json[at + key.len()..].trim_start());
+    found.find_map(|after| after.strip_prefix(':')).map(str::trim_start)
 }
 
 /// The JSON list of sizes that a text begins with.

@@ -1,0 +1,168 @@
+"""How many tokens the rows of samples have, from Arrow's offsets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ._arrow_rows import ArrowRows, check_column, has_arrow, hugging_face
+from ._core import ArrowTable
+from ._wildcards import expanded, has_wildcards
+from .collator import PreferenceCollator
+from .layout import Layout
+from .named import NAMES, named
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from .layout import Matrix
+    from .named import Inputs
+
+
+def lengths(
+    data: Any, layout: str | Layout | PreferenceCollator = "separate", *, inputs: Inputs | None = None
+) -> npt.NDArray[np.int64]:
+    """How many tokens each row has that a sample gives to a batch, before truncation and padding.
+
+    Lists are stored with their offsets, and these alone are read: of memory-mapped tokens no page is touched.
+
+    What a sample gives are the rows of the layout's token ids, in the order of the table. A row that joins a prompt and
+    a completion is as long as both. Left out are rows that occur a second time, matrices that are optional
+    (``token_type_ids``) and those that say something else of rows that are there (labels, masks).
+
+    ==================================================================  ========================================
+    layout                                                              columns of the result
+    ==================================================================  ========================================
+    ``separate``, ``concatenated``, ``interleaved``, ``padding_free``   chosen, rejected
+    the same with ``inputs="split"``                                    prompt + chosen, prompt + rejected
+    ``prompt_left``                                                     prompt, chosen, rejected
+    ==================================================================  ========================================
+
+    Args:
+        data: A ``datasets.Dataset`` (shuffled, selected, …), an :class:`ArrowRows`, or a table: whatever has the Arrow
+            PyCapsule protocol, such as those of pyarrow, polars and DuckDB; or a list of tables, their rows one after
+            the other.
+        layout: Name of a layout, a :class:`dpo_collate.layout.Layout`, or a collator, whose layout is meant.
+        inputs: What samples have, of a named layout; see :func:`dpo_collate.named.named`.
+
+    Returns:
+        An array int64 ``[n, rows]``: for each of n samples the lengths of its rows.
+
+    Raises:
+        KeyError: A column is missing.
+        TypeError: A column is not of lists, or a list is null; the data or the layout are of the wrong kind.
+        ValueError: There is no such layout, ``inputs`` makes no sense with it, or a data set has a transform.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> from dpo_collate.datasets import lengths
+        >>> table = pa.table({"prompt_ids": [[1], [2, 3]], "chosen_ids": [[4, 5], [6]], "rejected_ids": [[7], []]})
+        >>> lengths(table, "concatenated", inputs="split")
+        array([[3, 2],
+               [3, 2]])
+        >>> lengths(table, "prompt_left", inputs="split")
+        array([[1, 2, 1],
+               [2, 1, 0]])
+    """
+    table = _table_of(layout, inputs)
+    source = _source(data)
+    if has_wildcards(table):
+        table = expanded(table, source.names)
+    rows = _token_rows(table)
+    keys = tuple(dict.fromkeys(key for row in rows for key in row))
+    for key in keys:
+        check_column(key, source.names)
+    of = {key: source.lengths(key, unbatch=table.unbatch) for key in keys}
+    found = np.zeros((len(source), len(rows)), np.int64)
+    for column, row in enumerate(rows):
+        for key in row:
+            found[:, column] += of[key]
+    return found
+
+
+def _table_of(layout: Any, inputs: Inputs | None) -> Layout:
+    """The table of the layout that is meant."""
+    if isinstance(layout, str):
+        return named(layout, inputs)
+    if not isinstance(layout, Layout | PreferenceCollator):
+        names = ", ".join(map(repr, NAMES))
+        raise TypeError(f"layout={layout!r}: expected {names}, a dpo_collate.layout.Layout or a PreferenceCollator")
+    if inputs is not None:
+        raise ValueError(f"inputs={inputs!r}: only a named layout has forms to choose from")
+    return layout if isinstance(layout, Layout) else layout._table  # noqa: SLF001 - of this package
+
+
+def _token_rows(layout: Layout) -> list[tuple[str, ...]]:
+    """The keys of the segments of each row of token ids."""
+    found: dict[tuple[str, ...], None] = {}
+    known: set[tuple[str, ...]] = set()
+    for matrix in layout.matrices:
+        if matrix.optional:
+            continue
+        shows_ids = _shows_ids(matrix)
+        for stems in matrix.rows:
+            if shows_ids or stems not in known:
+                found[tuple(matrix.tokens.replace("{}", stem) for stem in stems)] = None
+        known.update(matrix.rows)
+    return list(found)
+
+
+def _shows_ids(matrix: Matrix) -> bool:
+    """Whether its tokens are ids for certain: they are padded with the pad id."""
+    return any(column.of == "tokens" and column.pad in {None, "pad_token_id"} for column in matrix.columns)
+
+
+class _Source(Protocol):
+    """Where lengths come from."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the columns."""
+
+    def __len__(self) -> int: ...
+
+    def lengths(self, key: str, *, unbatch: bool) -> npt.NDArray[np.int64]:
+        """The lengths of the lists of a column; ``unbatch``: a list of one list is as long as that one."""
+
+
+def _source(data: Any) -> _Source:
+    if isinstance(data, ArrowRows):
+        return _Mapped(data)
+    if hugging_face(data) is not None:
+        return _Mapped(ArrowRows(data))
+    tables = data if isinstance(data, list | tuple) else [data]
+    for index, table in enumerate(tables):
+        if not has_arrow(table):
+            what = "data" if table is data else f"data[{index}]"
+            raise TypeError(f"{what} is a {type(table).__name__}, {_EXPECTED_DATA}")
+    return ArrowTable(tables)
+
+
+_EXPECTED_DATA = (
+    "expected a datasets.Dataset, an ArrowRows, a table with the Arrow PyCapsule protocol (__arrow_c_stream__), or a "
+    "list of such tables"
+)
+
+
+class _Mapped:
+    """The rows of a data set: those of its table that it consists of, in its order."""
+
+    def __init__(self, rows: ArrowRows) -> None:
+        self.names = rows.columns
+        self._size = len(rows)
+        self._read = rows._read  # noqa: SLF001 - of this file
+        mapping = rows._mapping  # noqa: SLF001 - of this file
+        self._mapping = None if mapping is None else np.concatenate([np.empty(0, np.int64), *mapping], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def lengths(self, key: str, *, unbatch: bool) -> npt.NDArray[np.int64]:
+        if self._mapping is None:
+            return self._read.lengths(key, unbatch=unbatch)
+        try:
+            return self._read.lengths(key, unbatch=unbatch)[self._mapping]
+        except TypeError:
+            # The table may have nulls that the data set, which was filtered, has not. This way takes longer.
+            return self._read.take(self._mapping.tolist()).lengths(key, unbatch=unbatch)
