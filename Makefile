@@ -42,6 +42,10 @@ demo: build ## Train a small model with DPO on image pairs (the main job; about 
 demo-trl: build ## Train with TRL's DPOTrainer, with its collator and with ours: the same losses (seconds)
 	$(BIN)/python examples/trl_dpo.py
 
+.PHONY: demo-ray
+demo-ray: build ## Train the demo's model with Ray Data and Ray Train, in two workers (two minutes)
+	$(BIN)/python examples/ray_dpo.py
+
 .PHONY: test
 test: lint docs-check test-rust test-python bench-fast ## Run every check and test
 
@@ -81,9 +85,9 @@ test-python: build ## Test the package, with coverage
 test-oldest: .venv/.tools ## Test with the oldest torch and NumPy that are supported (in an environment of its own)
 	$(PYTHON) -m venv target/oldest
 	target/oldest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	target/oldest/bin/python -m pip install --quiet --group test --group demo 'torch==2.4.*' 'numpy==1.26.*'
+	target/oldest/bin/python -m pip install --quiet --group test --group demo --group tables 'torch==2.4.*' 'numpy==1.26.*'
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/target/oldest $(BIN)/maturin develop --quiet --release --target-dir $(MATURIN_TARGET)
-	target/oldest/bin/python -m pytest --quiet
+	target/oldest/bin/python -m pytest --quiet --ignore tests/test_ray.py --ignore python/dpo_collate/ray.py
 
 VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
 
@@ -98,6 +102,8 @@ bench: build ## Measure: kernels, collation and delivery against other ways; dra
 	cargo bench --locked --bench kernels
 	$(BIN)/python benches/collate.py
 	$(BIN)/python benches/trainers.py
+	$(BIN)/python benches/arrow.py
+	$(BIN)/python benches/ray_data.py
 	$(BIN)/python benches/loader.py --plot docs/loader.png
 
 .PHONY: bench-fast
@@ -105,6 +111,8 @@ bench-fast: build ## Run the benches once, so that they never rot
 	cargo bench --quiet --locked --bench kernels -- --test
 	$(BIN)/python benches/collate.py --fast
 	$(BIN)/python benches/trainers.py --fast
+	$(BIN)/python benches/arrow.py --fast
+	$(BIN)/python benches/ray_data.py --fast
 	$(BIN)/python benches/loader.py --fast --plot target/loader.png
 
 .PHONY: peers
