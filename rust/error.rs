@@ -80,6 +80,10 @@ pub enum Cause {
     },
     /// The sample has no key at all.
     EmptySample,
+    /// The table has no column at all.
+    NoColumns,
+    /// The table has two columns of one name.
+    TwoColumns,
     /// A key that the layout does not name, as Python shows it.
     Unknown {
         /// The key.
@@ -245,6 +249,7 @@ impl CollateError {
     pub fn kind(&self) -> Kind {
         match self.cause {
             Cause::EmptySample
+            | Cause::NoColumns
             | Cause::Unknown { .. }
             | Cause::NotInFirst { .. }
             | Cause::Missing
@@ -256,6 +261,7 @@ impl CollateError {
             | Cause::ArrowType { .. }
             | Cause::DType { .. } => Kind::Type,
             Cause::EmptyBatch
+            | Cause::TwoColumns
             | Cause::Shape { .. }
             | Cause::Ragged
             | Cause::Inconsistent { .. }
@@ -280,6 +286,8 @@ impl fmt::Display for CollateError {
             Cause::EmptyBatch => write!(f, "the batch is empty: expected at least one sample"),
             Cause::NoMapping { found } => write!(f, "expected a mapping such as a dict, got {found}"),
             Cause::EmptySample => write!(f, "an empty dict: {REMOVED_COLUMNS}"),
+            Cause::NoColumns => write!(f, "the table has no columns: {REMOVED_COLUMNS}"),
+            Cause::TwoColumns => write!(f, "the table has two columns '{key}'"),
             Cause::Unknown { name, why, layout, known } => {
                 let why = match why {
                     Refusal::Reserved => {

@@ -66,6 +66,8 @@ def _opened(table: Any) -> Any:
 
 
 def _is_table(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return False  # some have whatever attribute one asks for
     return isinstance(value, ArrowTable) or hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")
 
 

@@ -82,30 +82,27 @@ impl<'py> Gathered<'py> {
     fn uses(&mut self, py: Python<'py>, batch: &RecordBatch, first: usize, keys: &Keys) -> Result<Vec<Use>, Failure> {
         let mut uses: Vec<Use> = Vec::with_capacity(batch.fields().len());
         if batch.fields().is_empty() {
-            return Err(of_sample(first, Cause::EmptySample));
+            return Err(of_sample(first, Cause::NoColumns));
         }
         for (index, field) in batch.fields().iter().enumerate() {
-            if batch.fields()[..index].iter().any(|other| other.name == field.name) {
-                let cause = Cause::Inconsistent { what: "there are two of this name" };
-                return Err(CollateError::at(first, &field.name, cause).into());
-            }
             let name = PyString::new(py, &field.name).into_any();
-            uses.push(match keys.index(&name)? {
+            let what = match keys.index(&name)? {
                 Some(key) if keys.roles[key] == Role::Ignored => Use::Unused,
                 Some(key) => Use::Key(key),
                 None => {
                     keys.check_unknown(first, &name)?;
                     self.extra(name, first, keys)?
                 }
-            });
+            };
+            let twice = || batch.fields()[..index].iter().any(|other| other.name == field.name);
+            if !matches!(what, Use::Unused) && twice() {
+                return Err(CollateError::at(first, &field.name, Cause::TwoColumns).into());
+            }
+            uses.push(what);
         }
-        if let Some(extra) = self
-            .extras
-            .iter()
-            .enumerate()
-            .find(|(at, _)| !uses.iter().any(|used| matches!(used, Use::Extra(index) if index == at)))
-        {
-            let key = extra.1.key.str()?.to_string();
+        let has = |extra| uses.iter().any(|used| matches!(used, Use::Extra(index) if *index == extra));
+        if let Some(lacking) = (0..self.extras.len()).find(|&extra| !has(extra)) {
+            let key = self.extras[lacking].key.str()?.to_string();
             return Err(CollateError::at(first, &key, Cause::MissingHere { other: 0 }).into());
         }
         Ok(uses)

@@ -77,7 +77,7 @@ fn values_that_are_not_read_are_no_numbers() {
         ("+s", "struct", vec![None]),
         ("d:10,2", "decimal", wide()),
         ("tdD", "date", wide()),
-        ("?", "with the unknown format \"?\"", wide()),
+        ("?", "unknown (format \"?\")", wide()),
     ] {
         let batch = batch(&Type::new(format, []), &Data::new(1, buffers));
         let expected = Cause::ArrowType { found: name.to_owned(), expected: "numbers" };

@@ -64,9 +64,9 @@ fn formats_say_the_type() {
         ("+r", Kind::Other, "run_end_encoded"),
         ("+ud:0,1", Kind::Other, "union"),
         ("+us:0,1", Kind::Other, "union"),
-        ("", Kind::Other, "with the unknown format \"\""),
-        ("ll", Kind::Other, "with the unknown format \"ll\""),
-        ("+x\u{7}", Kind::Other, "with the unknown format \"+x\\u{7}\""),
+        ("", Kind::Other, "unknown (format \"\")"),
+        ("ll", Kind::Other, "unknown (format \"ll\")"),
+        ("+x\u{7}", Kind::Other, "unknown (format \"+x\\u{7}\")"),
     ] {
         let field = read(&Type::new(format, []).named("tokens"), |_| ()).unwrap();
         assert_eq!((&*field.name, field.kind, &*field.type_name), ("tokens", kind, name), "{format}");
@@ -99,7 +99,7 @@ fn sizes_of_lists_are_numbers() {
         assert_eq!(field, Err(Broken("its lists have a size that is no number")), "{format}");
     }
     let other = read(&Type::new("+w", [Type::new("l", [])]), |_| ()).unwrap();
-    assert_eq!((other.kind, &*other.type_name), (Kind::Other, "with the unknown format \"+w\""));
+    assert_eq!((other.kind, &*other.type_name), (Kind::Other, "unknown (format \"+w\")"));
 }
 
 #[test]

@@ -100,6 +100,8 @@ impl RecordBatch {
 /// Rows of one or several batches, in any order.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
+    /// The type of the first one, be it without rows.
+    schema: Option<Arc<Field>>,
     /// Shared by all tables that are rows of one: those of a data set are many.
     batches: Arc<Vec<Arc<RecordBatch>>>,
     parts: Vec<Part>,
@@ -117,19 +119,23 @@ struct Part {
 }
 
 impl Table {
+    /// A table that has no rows yet, of batches of this type.
+    #[must_use]
+    pub fn of(schema: &Arc<Field>) -> Self {
+        Self { schema: Some(Arc::clone(schema)), ..Self::default() }
+    }
+
     /// Adds all rows of a batch.
     pub fn push(&mut self, batch: RecordBatch) -> Result<(), Broken> {
         let rows = batch.rows;
+        self.schema.get_or_insert_with(|| Arc::clone(&batch.schema));
         Arc::make_mut(&mut self.batches).push(Arc::new(batch));
         self.add(Part { batch: self.batches.len() - 1, begin: 0, rows })
     }
 
     /// Adds all rows of another table.
     pub fn append(&mut self, other: &Self) -> Result<(), Broken> {
-        if self.batches.is_empty() {
-            // Also without rows, as it has the names.
-            Arc::make_mut(&mut self.batches).extend(other.batches.first().cloned());
-        }
+        self.schema = self.schema.take().or_else(|| other.schema.clone());
         for part in &other.parts {
             let batch = &other.batches[part.batch];
             if !self.batches.last().is_some_and(|last| Arc::ptr_eq(last, batch)) {
@@ -159,7 +165,7 @@ impl Table {
     /// The names and types of the columns of the first batch, be it without rows.
     #[must_use]
     pub fn fields(&self) -> &[Field] {
-        self.batches.first().map(|batch| batch.fields()).unwrap_or_default()
+        self.schema.as_ref().map(|schema| &*schema.children).unwrap_or_default()
     }
 
     /// The batches, of each the rows that are taken, and how many rows there are before these.
@@ -188,7 +194,8 @@ impl Table {
     /// Its first rows.
     #[must_use]
     pub fn head(&self, rows: usize) -> Self {
-        let mut head = Self { batches: Arc::clone(&self.batches), ..Self::default() };
+        let (schema, batches) = (self.schema.clone(), Arc::clone(&self.batches));
+        let mut head = Self { schema, batches, ..Self::default() };
         for part in &self.parts {
             // There are fewer of them than of the whole, which could be counted.
             let _ = head.add(Part { rows: part.rows.min(rows - head.rows.min(rows)), ..*part });
@@ -204,7 +211,7 @@ impl Table {
             let (part, row) = self.place(row)?;
             parts.push(Part { begin: part.begin + row, rows: 1, ..part });
         }
-        let batches = Arc::clone(&self.batches);
-        Some(Self { batches, parts, before: (0..rows.len()).collect(), rows: rows.len() })
+        let (schema, batches) = (self.schema.clone(), Arc::clone(&self.batches));
+        Some(Self { schema, batches, parts, before: (0..rows.len()).collect(), rows: rows.len() })
     }
 }

@@ -5,14 +5,15 @@
 
 use std::ffi::CStr;
 use std::ops::Range;
+use std::ptr;
 use std::sync::Arc;
 
 use numpy::npyffi::{self, NPY_ARRAY_ALIGNED, NpyTypes, PY_ARRAY_API, npy_intp};
 use numpy::{PyArray1, PyArrayDescr, dtype};
 use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError, PyValueError};
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyList, PyString, PyTuple};
+use pyo3::{ffi, intern};
 
 use super::abi::{ArrowArray, ArrowArrayStream, ArrowSchema, Owned, Record, Stream, StreamError};
 use super::array::{Array, Run};
@@ -29,8 +30,8 @@ const BATCHES: usize = 256;
 /// What an object is called in messages: `sample 3`, or the table.
 type Place<'a> = &'a str;
 
-/// Adds the rows of an object that has the interface.
-pub fn import(object: &Bound<'_, PyAny>, place: Place<'_>, table: &mut Table) -> PyResult<()> {
+/// The table of an object that has the interface.
+pub fn import(object: &Bound<'_, PyAny>, place: Place<'_>) -> PyResult<Table> {
     let py = object.py();
     // A record batch has both: as an array it takes one call, as a stream three.
     if let Some(method) = object.getattr_opt(intern!(py, "__arrow_c_array__"))? {
@@ -42,7 +43,9 @@ pub fn import(object: &Bound<'_, PyAny>, place: Place<'_>, table: &mut Table) ->
         let schema = take::<ArrowSchema>(&capsules.get_item(0)?, c"arrow_schema", place)?;
         let array = take::<ArrowArray>(&capsules.get_item(1)?, c"arrow_array", place)?;
         let schema = read_schema(schema, place)?;
-        return push(array, &schema, place, table);
+        let mut table = Table::of(&schema);
+        push(array, &schema, place, &mut table)?;
+        return Ok(table);
     }
     let Some(method) = object.getattr_opt(intern!(py, "__arrow_c_stream__"))? else {
         return Err(PyTypeError::new_err(format!(
@@ -60,18 +63,13 @@ pub fn import(object: &Bound<'_, PyAny>, place: Place<'_>, table: &mut Table) ->
         Ok(schema) => read_schema(schema, place),
         Err(error) => Err(failed(&error, place)),
     };
-    let read = schema.and_then(|schema| read_stream(py, &mut stream, &schema, place, table));
+    let table = schema.and_then(|schema| read_stream(py, &mut stream, &schema, place));
     py.detach(|| drop(stream));
-    read
+    table
 }
 
-fn read_stream(
-    py: Python<'_>,
-    stream: &mut Stream,
-    schema: &Arc<Field>,
-    place: Place<'_>,
-    table: &mut Table,
-) -> PyResult<()> {
+fn read_stream(py: Python<'_>, stream: &mut Stream, schema: &Arc<Field>, place: Place<'_>) -> PyResult<Table> {
+    let mut table = Table::of(schema);
     loop {
         let mut arrays = Vec::new();
         let ended = py.detach(|| {
@@ -84,10 +82,10 @@ fn read_stream(
             Ok(false)
         });
         for array in arrays {
-            push(array, schema, place, table)?;
+            push(array, schema, place, &mut table)?;
         }
         if ended.map_err(|error| failed(&error, place))? {
-            return Ok(());
+            return Ok(table);
         }
         py.check_signals()?;
     }
@@ -145,10 +143,42 @@ fn failed(error: &StreamError, place: Place<'_>) -> PyErr {
     }
 }
 
+/// The table of a Python object. Python drops objects also while an exception is on its way, and the table's memory
+/// may be given back by Python code, which must not find that.
+#[derive(Debug)]
+pub struct Shared(Arc<Table>);
+
+impl Shared {
+    /// Shares a table.
+    #[must_use]
+    pub fn new(table: Arc<Table>) -> Self {
+        Self(table)
+    }
+
+    /// The table.
+    #[must_use]
+    pub fn get(&self) -> &Arc<Table> {
+        &self.0
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let table = std::mem::take(&mut self.0);
+        let (mut kind, mut value, mut traceback) = (ptr::null_mut(), ptr::null_mut(), ptr::null_mut());
+        // SAFETY: Python drops its objects with the GIL held; what is fetched, be it nothing, is restored.
+        unsafe {
+            ffi::PyErr_Fetch(&raw mut kind, &raw mut value, &raw mut traceback);
+            drop(table);
+            ffi::PyErr_Restore(kind, value, traceback);
+        }
+    }
+}
+
 /// Keeps a table alive for the arrays over its memory.
 #[pyclass(frozen, module = "dpo_collate._core")]
 struct Keeper {
-    _table: Arc<Table>,
+    _table: Shared,
 }
 
 /// Makes Python objects of the values of a table.
@@ -198,7 +228,7 @@ impl NoObject {
 impl<'py> Objects<'py> {
     /// Objects of the values of this table.
     pub fn of(py: Python<'py>, table: &Arc<Table>) -> PyResult<Self> {
-        Ok(Self { keeper: Bound::new(py, Keeper { _table: Arc::clone(table) })?.into_any() })
+        Ok(Self { keeper: Bound::new(py, Keeper { _table: Shared::new(Arc::clone(table)) })?.into_any() })
     }
 
     /// A row as an array: read-only, over the table's memory where that is possible. None: it is null.
@@ -223,7 +253,7 @@ impl<'py> Objects<'py> {
             None if dense.values.field.kind == Kind::Half => {
                 (dense.values.halves(&dense.rows), PyArrayDescr::new(py, "float16")?)
             }
-            None => (std::ptr::null(), dtype::<i64>(py)), // of nulls, of which there is none
+            None => (ptr::null(), dtype::<i64>(py)), // of nulls, of which there is none
         };
         if dense.rows.is_empty() {
             let numpy = py.import(intern!(py, "numpy"))?;
@@ -242,10 +272,10 @@ impl<'py> Objects<'py> {
                 descr.into_ptr().cast(),
                 ndim,
                 shape.as_ptr().cast_mut(),
-                std::ptr::null_mut(),
+                ptr::null_mut(),
                 start.cast_mut().cast(),
                 0,
-                std::ptr::null_mut(),
+                ptr::null_mut(),
             );
             let array = Bound::from_owned_ptr_or_err(py, array)?;
             let raw = array.as_ptr().cast::<npyffi::PyArrayObject>();
@@ -285,9 +315,12 @@ impl<'py> Objects<'py> {
             }
             Kind::Text(_, false) | Kind::View(false) => PyBytes::new(py, column.text(row)?).into_any(),
             Kind::List(_) | Kind::FixedSizeList(_) => {
+                let (inner, rows) = (column.child(0)?, column.items(row)?);
+                if rows.len() > MOST_OF_NOTHING && !inner.field.takes_memory() {
+                    return Err(Broken("a list has more items than memory, as they take none").into());
+                }
                 let items = PyList::empty(py);
-                let inner = column.child(0)?;
-                for item in column.items(row)? {
+                for item in rows {
                     items.append(self.value(&inner, item)?)?;
                 }
                 items.into_any()
@@ -303,6 +336,9 @@ impl<'py> Objects<'py> {
         })
     }
 }
+
+/// So many items that take no memory a list may have: no real one has, and there may be any number.
+const MOST_OF_NOTHING: usize = 1 << 20;
 
 const VALUE: &str = "numbers, text, bytes, or lists or structs of them";
 

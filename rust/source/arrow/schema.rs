@@ -81,6 +81,17 @@ impl Field {
         unsafe { read(schema, 0) }
     }
 
+    /// Whether each of its rows takes memory: there may be any number of those that take none.
+    #[must_use]
+    pub fn takes_memory(&self) -> bool {
+        match self.kind {
+            Kind::Null | Kind::Other => false,
+            Kind::FixedSizeList(size) => size > 0 && self.children[0].takes_memory(),
+            Kind::Struct => self.children.iter().any(Self::takes_memory),
+            _ => true,
+        }
+    }
+
     /// Whether it holds lists.
     #[must_use]
     pub fn is_list(&self) -> bool {
@@ -121,7 +132,9 @@ unsafe fn read(schema: &ArrowSchema, depth: usize) -> Result<Field, Broken> {
     // SAFETY: by contract.
     if let Some((name, metadata)) = unsafe { extension(metadata) }? {
         is_tensor = tensor(&name, &metadata);
-        type_name = format!("{type_name} ({name})");
+        let refused =
+            if is_tensor == Some(Tensor::Unknown) { ", its dimensions permuted or not understood" } else { "" };
+        type_name = format!("{type_name} ({name}{refused})");
     }
     Ok(Field { name, type_name, kind, tensor: is_tensor, children })
 }
@@ -185,7 +198,7 @@ fn type_name(format: &str) -> String {
         other if other.starts_with("ti") => "interval",
         other => match kind(other) {
             Ok(Kind::Number(element)) => element.name(),
-            _ => return format!("with the unknown format {other:?}"),
+            _ => return format!("unknown (format {other:?})"),
         },
     };
     name.to_owned()
