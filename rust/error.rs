@@ -80,6 +80,13 @@ pub enum Cause {
     },
     /// The sample has no key at all.
     EmptySample,
+    /// The table has more rows than any batch.
+    TooManyRows {
+        /// How many.
+        rows: usize,
+        /// The limit.
+        most: usize,
+    },
     /// The table has no column at all.
     NoColumns,
     /// The table has two columns of one name.
@@ -261,6 +268,7 @@ impl CollateError {
             | Cause::ArrowType { .. }
             | Cause::DType { .. } => Kind::Type,
             Cause::EmptyBatch
+            | Cause::TooManyRows { .. }
             | Cause::TwoColumns
             | Cause::Shape { .. }
             | Cause::Ragged
@@ -286,6 +294,9 @@ impl fmt::Display for CollateError {
             Cause::EmptyBatch => write!(f, "the batch is empty: expected at least one sample"),
             Cause::NoMapping { found } => write!(f, "expected a mapping such as a dict, got {found}"),
             Cause::EmptySample => write!(f, "an empty dict: {REMOVED_COLUMNS}"),
+            Cause::TooManyRows { rows, most } => {
+                write!(f, "the table has {rows} rows: expected those of a batch, {most} at most")
+            }
             Cause::NoColumns => write!(f, "the table has no columns: {REMOVED_COLUMNS}"),
             Cause::TwoColumns => write!(f, "the table has two columns '{key}'"),
             Cause::Unknown { name, why, layout, known } => {

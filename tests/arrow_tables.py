@@ -290,7 +290,9 @@ def _column(draw: st.DrawFn, key: str, values: list[Any], around: _Around, flags
 
 def _as_array(value: Any) -> NDArray:
     value = value.float() if isinstance(value, torch.Tensor) and value.dtype == torch.bfloat16 else value
-    return np.ascontiguousarray(value)
+    array = np.ascontiguousarray(value)
+    # Lists of float64 become float32, which tests/test_arrow_values.py shows.
+    return array.astype(np.float32) if array.dtype == np.float64 else array
 
 
 @dataclass(frozen=True)

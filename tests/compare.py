@@ -9,6 +9,11 @@ import torch
 
 from reference import Array
 
+OF_A_MAPPING = (
+    ": put a single sample into a list, and columns into a table (for Ray Data, use dpo_collate.ray.collate_fn)"
+)
+"""What messages say of a mapping in place of a list of samples."""
+
 
 def described(value: Any) -> Any:
     """A value of a batch in such a form that it can be compared; those of lists are the very objects."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -21,6 +22,8 @@ from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate._core import ArrowTable
 from dpo_collate.named import NAMES, named
 from dpo_collate.trainers import openrlhf
+from dpo_collate.trainers.llamafactory import PairwiseDataCollatorWithPadding
+from dpo_collate.trainers.open_instruct import TensorDataCollatorWithFlatteningDPO
 from drop_ins import DROP_INS
 from strategies import TILE_DTYPES, domains, fewer, plain_samples
 from strategies_of_layouts import IDS, layouts, tamed, wild_layouts
@@ -242,3 +245,31 @@ def test_mappings_are_no_tables_whatever_attributes_they_have() -> None:
 
 def test_the_plain_function_takes_tables() -> None:
     assert told(dpo_collate(WITH_IMAGES)) == told(dpo_collate(as_samples(WITH_IMAGES)))
+
+
+@pytest.mark.parametrize("kind", ["lists", "table"])
+def test_open_instruct_looks_at_no_pair_behind_those_that_fit(kind: str) -> None:
+    sides = {"chosen": [[1] * 8, [1] * 8, [1], None], "rejected": [[2], [2], [2] * 20, [2]]}
+    columns: dict[str, list[Any]] = {
+        f"{side}_{of}": rows for side, rows in sides.items() for of in ("input_ids", "labels")
+    }
+    rows = pa.table(columns | {"index": [0, 1, 2, 3]})
+    given = rows if kind == "table" else rows.to_pylist()
+    for most, pairs in ((11, 1), (17, 2)):
+        batch = TensorDataCollatorWithFlatteningDPO(max_seq_length=most)(given)
+        assert batch["index"].tolist() == list(range(pairs))
+    with pytest.raises(TypeError, match=r"^sample 3: 'chosen_input_ids' is None"):
+        TensorDataCollatorWithFlatteningDPO(max_seq_length=100)(given)
+
+
+@pytest.mark.parametrize("key", ["images", "videos"])
+def test_llamafactory_refuses_raw_media_of_tables(key: str) -> None:
+    tokenizer = SimpleNamespace(pad_token_id=0, padding_side="right")
+    collator = PairwiseDataCollatorWithPadding(tokenizer)
+    sides = ("chosen_input_ids", "chosen_attention_mask", "chosen_labels")
+    columns: dict[str, list[Any]] = {
+        name: [[1], [2]] for side in sides for name in (side, side.replace("chosen", "rejected"))
+    }
+    assert collator(pa.table(columns | {key: [None, []]}))
+    with pytest.raises(TypeError, match=f"^sample 1: '{key}' holds raw media"):
+        collator(pa.table(columns | {key: [None, ["a.png"]]}))

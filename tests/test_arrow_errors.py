@@ -217,7 +217,7 @@ COLUMNS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "images of two shapes": (
         {"pixel_values": [[[1.0, 2.0]], [[1.0]]]},
         ValueError,
-        "sample 1: 'pixel_values' has tiles of shape [1] and dtype float64, but those of sample 0 have [2] and float64",
+        "sample 1: 'pixel_values' has tiles of shape [1] and dtype float32, but those of sample 0 have [2] and float32",
     ),
     "flags without images": (
         {"image_flags": [None, [1]]},
@@ -271,8 +271,8 @@ def test_columns_of_one_name() -> None:
 
 EMPTY = "the batch is empty: expected at least one sample"
 APART = (
-    "expected a table: if transformers' Trainer has taken a table apart into its columns, pass "
-    "remove_unused_columns=False in its TrainingArguments"
+    "expected a table: transformers' Trainer takes a table apart into its columns unless its TrainingArguments have "
+    "remove_unused_columns=False, and a DataLoader does unless it has ArrowRows(datasets.Dataset(table))"
 )
 
 
@@ -327,10 +327,11 @@ def test_a_table_that_was_taken_apart() -> None:
 
 def test_tables_and_mappings_in_one_list() -> None:
     sample = table().to_pylist()[0]
-    no_table = "sample 1 is a dict, which is no Arrow table (it has no __arrow_c_stream__)"
+    alone = "which is no Arrow table (it has no __arrow_c_stream__): expected tables alone, or samples alone"
+    no_table = f"sample 1 is a dict, {alone}"
     check(COLLATOR, [table(), sample], TypeError, no_table)
     check(COLLATOR, [sample, table()], TypeError, "sample 1: expected a mapping such as a dict, got Table")
-    none = "sample 1 is a NoneType, which is no Arrow table (it has no __arrow_c_stream__)"
+    none = f"sample 1 is a NoneType, {alone}"
     check(COLLATOR, [table(), None], TypeError, none)
 
 
@@ -374,7 +375,7 @@ def test_images_are_counted_in_the_limit() -> None:
     with pytest.raises(MemoryError) as caught:
         small(table(pixel_values=[None, tiles]))
     with pytest.raises(MemoryError) as expected:
-        small([table().to_pylist()[0], table().to_pylist()[1] | {"pixel_values": np.zeros((3, 100))}])
+        small([table().to_pylist()[0], table().to_pylist()[1] | {"pixel_values": np.zeros((3, 100), np.float32)}])
     assert caught.value.args == expected.value.args
 
 

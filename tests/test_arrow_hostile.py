@@ -318,7 +318,7 @@ def test_numbers_at_any_address(arrow: int, code: str, misaligned: int) -> None:
     producer = Single(table(pixel_values=ragged(values=values), margin=more, note=more))
     batch = COLLATOR(producer)
     assert batch["pixel_values"].tolist() == [1, 2, 3, 4]
-    assert batch["pixel_values"].dtype == np.dtype(code)
+    assert batch["pixel_values"].dtype == (np.float32 if code == "d" else np.dtype(code))
     assert (batch["margin"].tolist(), batch["note"]) == ([5, 6], [5, 6])
     assert producer.ledger.balanced()
 
@@ -338,9 +338,7 @@ def test_arrays_at_any_address_are_good_arrays() -> None:
     with pytest.raises(ValueError, match="another number of values"):
         kept.value(1, "pixel_values")
     array = kept.value(0, "pixel_values")
-    assert (array.tolist(), array.flags.aligned, array.flags.writeable) == ([1, 2, 3], False, False)
-    with pytest.raises(ValueError, match="read-only"):
-        array[0] = 5
+    assert (array.tolist(), array.flags.aligned, array.flags.writeable) == ([1, 2, 3], True, True)
 
 
 # --- capsules -------------------------------------------------------------------------------------------

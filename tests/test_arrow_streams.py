@@ -231,7 +231,7 @@ for rows in (2**33, 2**40, 2**61, 2**62, 2**63 - 1):
     producer = Single(table)
     try:
         collator(producer)
-    except (MemoryError, TypeError) as error:
+    except ValueError as error:
         print(type(error).__name__, *error.args)
     assert producer.ledger.balanced()
     whole = ArrowTable([Single(table)])
@@ -251,7 +251,7 @@ except (MemoryError, ValueError, OverflowError) as error:
 def test_huge_tables_of_nulls_are_memory_errors() -> None:
     for line in succeeds(HUGE).splitlines():
         assert line.startswith(
-            ("MemoryError ", "TypeError sample 0: 'chosen_", "ValueError sample 2: it has more rows")
+            ("MemoryError ", "TypeError sample 0: 'chosen_", "ValueError the table has ", "ValueError sample ")
         )
 
 

@@ -7,6 +7,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd  # type: ignore[import-untyped]
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -81,7 +83,7 @@ def test_rows_that_are_not_there() -> None:
         with pytest.raises(IndexError, match=rf"^no row {rows[-1]}: there are 3$"):
             table.take(rows)
     for row in (3, 2**64 - 1):
-        with pytest.raises(IndexError, match=rf"^no row {row}$"):
+        with pytest.raises(IndexError, match=rf"^no row {row}: there are 3$"):
             table.value(row, "a")
     for wrong in (-1, 2**64):
         for ask in (table.head, lambda row: table.take([row]), lambda row: table.value(row, "a")):
@@ -229,7 +231,6 @@ def test_every_half_is_its_float() -> None:
         (pa.array([dt.time(1)]), "time"),
         (pa.array([dt.timedelta(1)]), "duration"),
         (pa.array([1], pa.decimal128(5)), "decimal"),
-        (pa.array(["a"]).dictionary_encode(), "dictionary"),
         (pa.array([[("a", 1)]], pa.map_(pa.string(), pa.int8())), "map"),
         (pa.array([b"ab"], pa.binary(2)), "fixed_size_binary"),
         (pa.array([[1]], pa.list_view(pa.int8())), "list_view"),
@@ -247,7 +248,7 @@ def test_values_that_are_not_read(array: Any, name: str) -> None:
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float32", "float64"])
 @pytest.mark.parametrize("name", ["ray.data.arrow_tensor", "ray.data.arrow_tensor_v2", "arrow.fixed_shape_tensor"])
-def test_tensors_are_arrays_over_the_memory_of_their_table(dtype: str, name: str) -> None:
+def test_tensors_are_arrays_that_keep_no_table(dtype: str, name: str) -> None:
     expected = (np.arange(24) % 2 if dtype == "bool" else np.arange(24)).astype(dtype).reshape(2, 3, 4)
     storage = pa.FixedSizeListArray.from_arrays(pa.array(expected.reshape(-1)), 12)
     about = '{"shape": [3, 4]}' if name.startswith("arrow") else "[3, 4]"
@@ -256,7 +257,7 @@ def test_tensors_are_arrays_over_the_memory_of_their_table(dtype: str, name: str
     del table, storage
     assert [array.dtype for array in found] == [np.dtype(dtype)] * 2
     assert np.array_equal(found, expected)
-    assert [array.flags.writeable for array in found] == [dtype == "bool"] * 2
+    assert [(array.flags.writeable, array.flags.owndata) for array in found] == [(True, True)] * 2
 
 
 def test_tensors_of_pyarrow_itself() -> None:
@@ -382,3 +383,79 @@ def test_layouts_of_several_tables_may_differ_in_types_and_order() -> None:
     assert found["x"] == ["one", 2.5, None]
     for order in itertools.permutations(range(3)):
         assert collator([tables[at] for at in order])["x"] == [found["x"][at] for at in order]
+
+
+def test_categories_are_the_text_that_they_stand_for() -> None:
+    texts = ["a", None, "b", "a"]
+    for array in (
+        pa.array(texts).dictionary_encode(),
+        pa.array(texts, pa.large_string()).dictionary_encode(),
+    ):
+        table = ArrowTable([pa.table({"a": array})])
+        assert [table.value(row, "a") for row in range(4)] == texts
+    frame = pl.DataFrame({"a": texts}, schema={"a": pl.Categorical})
+    assert [ArrowTable([frame]).value(row, "a") for row in range(4)] == texts
+    numbers = pa.array([1.5, 2.5, 1.5]).dictionary_encode()
+    assert [ArrowTable([pa.table({"a": numbers})]).value(row, "a") for row in range(3)] == [1.5, 2.5, 1.5]
+
+
+def test_what_is_stacked_leaves_categories_out_as_it_does_text() -> None:
+    pair = {key: [[1]] for key in ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")}
+    rows = pa.table(pair | {"source": pa.array(["web"]).dictionary_encode(), "weight": [0.5]})
+    batch = PreferenceCollator(pad_token_id=0, extra_keys="stack")(rows)
+    assert "source" not in batch
+    assert batch["weight"].tolist() == [0.5]
+
+
+def test_sizes() -> None:
+    table = ArrowTable([pa.table({"a": [[1, 2], [], None], "b": ["xyz", "", None], "c": [5, 0, None]})])
+    sizes = [[table.size(row, key) for row in range(3)] for key in ("a", "b", "c", "d")]
+    assert sizes == [[2, 0, None], [3, 0, None], [1, 1, None], [None] * 3]
+    with pytest.raises(IndexError, match=r"^no row 3: there are 3$"):
+        table.size(3, "a")
+
+
+def test_lengths_of_some_rows() -> None:
+    table = ArrowTable([of([[1, 2], [], [3]]), of([[4] * 5])])
+    assert table.lengths("a", rows=np.array([3, 0, 3, 2])).tolist() == [5, 2, 5, 1]
+    assert table.lengths("a", rows=np.array([], np.int64)).tolist() == []
+    for row in (4, -1):
+        with pytest.raises(IndexError, match=r"^no row "):
+            table.lengths("a", rows=np.array([0, row]))
+    nulls = ArrowTable([of([[1], None])])
+    assert nulls.lengths("a", rows=np.array([0, 0])).tolist() == [1, 1]
+    with pytest.raises(TypeError, match=r"^sample 2: 'a' is None"):
+        nulls.lengths("a", rows=np.array([0, 0, 1]))
+
+
+def test_floats_in_lists_are_float32_but_where_their_type_says_otherwise() -> None:
+    layout = Layout("images", (Matrix((("a",),), (Column("a"),), tokens="{}"),), (Media("image", ("image",)),))
+    collator = PreferenceCollator(layout, pad_token_id=0)
+    pixels = [[[0.1, 1e300], [float("nan"), -0.0]]]
+    for kind, dtype in ((pa.float64(), torch.float32), (pa.float32(), torch.float32), (pa.float16(), torch.float16)):
+        image = pa.array([[[0.5, 0.25]]], pa.list_(pa.list_(kind)))
+        assert collator(pa.table({"a": [[1]], "image": image}))["image"].dtype == dtype
+    table = pa.table({"a": [[1]], "image": pixels})
+    expected = collator(table.to_pylist())["image"]
+    torch.testing.assert_close(collator(table)["image"], expected, rtol=0, atol=0, equal_nan=True)
+    storage = pa.array([[0.1, 0.2]], pa.list_(pa.float64()))
+    for name, about in (("ray.data.arrow_tensor", "[2, 1]"), ("somebody.else", "")):
+        metadata = {"ARROW:extension:name": name, "ARROW:extension:metadata": about}
+        field = pa.field("image", storage.type, metadata=metadata)
+        schema = pa.schema([pa.field("a", pa.list_(pa.int64())), field])
+        assert collator(pa.table([pa.array([[1]]), storage], schema=schema))["image"].dtype == torch.float64
+
+
+def test_tables_of_more_rows_than_a_batch_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^the table has 1048577 rows: expected those of a batch, 1048576 at most$"):
+        PreferenceCollator(pad_token_id=0)(pa.table({"u": pa.nulls((1 << 20) + 1)}))
+    with pytest.raises(KeyError, match=r"sample 0: no 'chosen_input_ids' \(its keys: 'u'\)"):
+        PreferenceCollator(pad_token_id=0)(pa.table({"u": pa.nulls(1 << 20)}))
+
+
+def test_the_index_of_a_frame_is_no_key() -> None:
+    pair = {key: [[1], [2]] for key in ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")}
+    frame = pd.DataFrame(pair).iloc[[1, 0]]
+    assert "__index_level_0__" in pa.table(frame).column_names
+    batch = PreferenceCollator(pad_token_id=0, extra_keys="error")(frame)
+    assert batch["chosen_input_ids"].tolist() == [[2], [1]]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from compare import fingerprint, outcome
+from compare import OF_A_MAPPING, fingerprint, outcome
 from dpo_collate import Layout, PreferenceCollator, dpo_collate
 from dpo_collate.layout import Column, Length, Matrix
 from dpo_collate.named import SEPARATE
@@ -229,10 +229,10 @@ def test_any_sequence_of_samples() -> None:
     ("samples", "error", "sentence"),
     [
         ([], ValueError, "the batch is empty: expected at least one sample"),
-        (None, TypeError, "expected a list of samples, got NoneType"),
-        ({}, TypeError, "expected a list of samples, got dict"),
-        ("ab", TypeError, "expected a list of samples, got str"),
-        (3, TypeError, "expected a list of samples, got int"),
+        (None, TypeError, "expected a list of samples or a table, got NoneType"),
+        ({}, TypeError, f"expected a list of samples or a table, got dict{OF_A_MAPPING}"),
+        ("ab", TypeError, "expected a list of samples or a table, got str"),
+        (3, TypeError, "expected a list of samples or a table, got int"),
         ([3], TypeError, "sample 0: expected a mapping such as a dict, got int"),
     ],
 )

@@ -180,7 +180,8 @@ def test_batches() -> None:
     assert there.to_pylist() == [{"margin": 0.75}, {"margin": 0.25}]
     assert len(pickle.dumps(ArrowRows(plain()).__getitems__([0]))) < 5000  # not the rows beside it
     with pytest.raises(
-        TypeError, match=r"^rows of an Arrow table were taken for a list of samples: with transformers'"
+        TypeError,
+        match=r"^rows of an Arrow table were taken for a list of samples, which their to_pylist\(\) makes: with",
     ):
         list(batch)
 
@@ -812,6 +813,24 @@ def test_lengths_of_batches_of_one_row() -> None:
     sentence = "sample 0: 'chosen_input_ids' has shape [1, 3], expected one dimension"
     with pytest.raises(ValueError, match=f"^{re.escape(sentence)}$"):
         lengths(table)
+
+
+def test_lengths_of_what_a_data_set_has_left() -> None:
+    rows: dict[str, list[Any]] = {"chosen": [[[1, 2]], [[1], [2]], [[3]], None], "rejected": [[[5]], None, [[]], [[6]]]}
+    data = importlib.import_module("datasets").Dataset.from_dict({f"{key}_input_ids": row for key, row in rows.items()})
+    layout = replace(named("separate"), unbatch=True)
+    assert lengths(data.select([2, 0]), layout).tolist() == [[1, 0], [2, 1]]
+    for bad, wrong, sentence in (
+        (1, ValueError, "sample 1: 'chosen_input_ids' has shape [2, 1], expected one dimension"),
+        (3, TypeError, "sample 1: 'chosen_input_ids' is None, expected a 1-D tensor, array or list of integers"),
+    ):
+        with pytest.raises(wrong, match=f"^{re.escape(sentence)}$"):
+            lengths(data.select([0, bad]), layout)
+
+
+def test_lengths_of_no_table() -> None:
+    with pytest.raises(KeyError, match=r"no column 'chosen_input_ids': there are none"):
+        lengths([])
 
 
 def test_lengths_of_drop_ins() -> None:

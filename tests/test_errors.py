@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from compare import OF_A_MAPPING
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Matrix
 
@@ -86,7 +87,7 @@ def ids(table: Iterable[Wrong]) -> list[Any]:
     return [pytest.param(*wrong, id=name) for name, *wrong in table]
 
 
-NOT_A_LIST = "expected a list of samples, got "
+NOT_A_LIST = "expected a list of samples or a table, got "
 REMOVED_COLUMNS = (
     "transformers' Trainer removes the columns that the model's forward does not name; "
     "pass remove_unused_columns=False in its TrainingArguments"
@@ -98,7 +99,7 @@ SAMPLES: list[Wrong] = [
     ("None", lambda: None, TypeError, NOT_A_LIST + "NoneType"),
     ("a number", lambda: 5, TypeError, NOT_A_LIST + "int"),
     ("a string", lambda: "samples", TypeError, NOT_A_LIST + "str"),
-    ("one sample", pair, TypeError, NOT_A_LIST + "dict"),
+    ("one sample", pair, TypeError, NOT_A_LIST + "dict" + OF_A_MAPPING),
     ("a number in the list", lambda: [5], TypeError, "sample 0: expected a mapping such as a dict, got int"),
     ("a tuple", lambda: [pair(), ()], TypeError, "sample 1: expected a mapping such as a dict, got tuple"),
     ("empty", lambda: [{}], KeyError, f"sample 0: {EMPTY_DICT}"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from compare import OF_A_MAPPING
 from dpo_collate import Layout, PreferenceCollator
 from dpo_collate.layout import Column, Matrix, Media, Scalar
 from dpo_collate.named import named
@@ -41,8 +42,8 @@ def test_samples_that_are_tuples() -> None:
         ([([1], None, 3)], ValueError, "sample 0 has 3 parts, expected 2: a, image"),
         ([([1], None), 5], TypeError, "sample 1: expected a mapping such as a dict, got int"),
         ([], ValueError, "the batch is empty: expected at least one sample"),
-        (5, TypeError, "expected a list of samples, got int"),
-        ({"a": [1]}, TypeError, "expected a list of samples, got dict"),
+        (5, TypeError, "expected a list of samples or a table, got int"),
+        ({"a": [1]}, TypeError, f"expected a list of samples or a table, got dict{OF_A_MAPPING}"),
     ],
 )
 def test_no_tuples(samples: Any, error: type[Exception], sentence: str) -> None:
@@ -168,8 +169,8 @@ REMOVED = (
         ([{"a_ids": [1]}, 5], TypeError, "sample 1: expected a mapping such as a dict, got int"),
         ([], ValueError, "the batch is empty: expected at least one sample"),
         (iter(()), ValueError, "the batch is empty: expected at least one sample"),
-        (None, TypeError, "expected a list of samples, got NoneType"),
-        ({"a_ids": [1]}, TypeError, "expected a list of samples, got dict"),
+        (None, TypeError, "expected a list of samples or a table, got NoneType"),
+        ({"a_ids": [1]}, TypeError, f"expected a list of samples or a table, got dict{OF_A_MAPPING}"),
         ([5], TypeError, "sample 0: expected a mapping such as a dict, got int"),
         ([{}], KeyError, f"sample 0: an empty dict: {REMOVED}"),
         ([{"a_ids": [1]}, {}], KeyError, f"sample 1: an empty dict: {REMOVED}"),

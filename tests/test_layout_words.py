@@ -380,7 +380,7 @@ def test_samples_that_are_tuples() -> None:
     assert str(error) == "sample 1 has 1 parts, expected 2: c_ids, extra"
     assert str(raised(table, 5)) == "sample 0: expected a mapping such as a dict, got int"
     collator = PreferenceCollator(table, pad_token_id=9)
-    with pytest.raises(TypeError, match=r"^expected a list of samples, got int$"):
+    with pytest.raises(TypeError, match=r"^expected a list of samples or a table, got int$"):
         collator(5)  # type: ignore[arg-type]
 
 

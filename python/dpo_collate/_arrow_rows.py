@@ -6,12 +6,16 @@ from bisect import bisect_right
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import numpy as np
+
 from ._checks import check_int64
 from ._core import ArrowTable
+from ._samples import is_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy.typing as npt
     from torch.utils.data import Dataset
 
     _Dataset = Dataset[Any]
@@ -111,6 +115,12 @@ class ArrowRows(_Dataset):
         """
         return ArrowBatch(self, [self._row(index) for index in indices])
 
+    def _order(self) -> npt.NDArray[np.int64] | None:
+        """Which rows of the table that was taken over these are, in order. None: all of them as they are."""
+        if self._mapping is None:
+            return None
+        return np.concatenate([np.empty(0, np.int64), *self._mapping], dtype=np.int64)
+
     def _row(self, index: Any) -> int:
         """The row of the table that has that index."""
         number = index if type(index) is int else check_int64("index", index)
@@ -195,13 +205,13 @@ class ArrowBatch:
 
     def __iter__(self) -> NoReturn:
         raise TypeError(
-            "rows of an Arrow table were taken for a list of samples: with transformers' Trainer, pass "
-            "remove_unused_columns=False in its TrainingArguments"
+            "rows of an Arrow table were taken for a list of samples, which their to_pylist() makes: with transformers' "
+            "Trainer, pass remove_unused_columns=False in its TrainingArguments"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Copied first: with a slice all that it is a slice of would be pickled.
-        reduced: tuple[Any, ...] = self.to_arrow().take(list(range(len(self)))).__reduce__()
+        reduced: tuple[Any, ...] = self.to_arrow().take(np.arange(len(self))).__reduce__()
         return reduced
 
     def __repr__(self) -> str:
@@ -268,14 +278,9 @@ def _hint(data: Any) -> str:
     expected = "expected a Hugging Face datasets.Dataset"
     if hugging_face(getattr(data, "dataset", None)) is not None:  # a Subset, of random_split for example
         return f"{expected}: wrap the data set before it is split, as in Subset(ArrowRows(dataset), indices)"
-    if has_arrow(data):
+    if is_table(data):
         return f"{expected}, such as datasets.Dataset(pyarrow.table(data)); the collator takes tables as they are"
     return expected
-
-
-def has_arrow(data: object) -> bool:
-    """Whether it has the methods of the Arrow PyCapsule protocol."""
-    return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
 
 
 def _chosen_columns(dataset: Any, columns: Any) -> tuple[str, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrow_rows import ArrowRows, check_column, has_arrow, hugging_face
+from ._arrow_rows import ArrowRows, check_column, hugging_face
 from ._core import ArrowTable
+from ._samples import is_table, listed
 from ._wildcards import expanded, has_wildcards
 from .collator import PreferenceCollator
 from .layout import Layout
@@ -66,15 +67,15 @@ def lengths(
                [2, 1, 0]])
     """
     table = _table_of(layout, inputs)
-    source = _source(data)
+    source, names, order = _source(data)
     if has_wildcards(table):
-        table = expanded(table, source.names)
+        table = expanded(table, names)
     rows = _token_rows(table)
     keys = tuple(dict.fromkeys(key for row in rows for key in row))
     for key in keys:
-        check_column(key, source.names)
-    of = {key: source.lengths(key, unbatch=table.unbatch) for key in keys}
-    found = np.zeros((len(source), len(rows)), np.int64)
+        check_column(key, names)
+    of = {key: source.lengths(key, rows=order, unbatch=table.unbatch) for key in keys}
+    found = np.zeros((len(source) if order is None else len(order), len(rows)), np.int64)
     for column, row in enumerate(rows):
         for key in row:
             found[:, column] += of[key]
@@ -87,7 +88,10 @@ def _table_of(layout: Any, inputs: Inputs | None) -> Layout:
         return named(layout, inputs)
     if not isinstance(layout, Layout | PreferenceCollator):
         names = ", ".join(map(repr, NAMES))
-        raise TypeError(f"layout={layout!r}: expected {names}, a dpo_collate.layout.Layout or a PreferenceCollator")
+        raise TypeError(
+            f"layout={layout!r}: expected {names}, a dpo_collate.layout.Layout or a PreferenceCollator; of a drop-in, "
+            f"name the layout that has such rows, as in lengths(data, 'concatenated', inputs='split')"
+        )
     if inputs is not None:
         raise ValueError(f"inputs={inputs!r}: only a named layout has forms to choose from")
     return layout if isinstance(layout, Layout) else layout._table  # noqa: SLF001 - of this package
@@ -113,56 +117,22 @@ def _shows_ids(matrix: Matrix) -> bool:
     return any(column.of == "tokens" and column.pad in {None, "pad_token_id"} for column in matrix.columns)
 
 
-class _Source(Protocol):
-    """Where lengths come from."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the columns."""
-
-    def __len__(self) -> int: ...
-
-    def lengths(self, key: str, *, unbatch: bool) -> npt.NDArray[np.int64]:
-        """The lengths of the lists of a column; ``unbatch``: a list of one list is as long as that one."""
-
-
-def _source(data: Any) -> _Source:
-    if isinstance(data, ArrowRows):
-        return _Mapped(data)
+def _source(data: Any) -> tuple[ArrowTable, tuple[str, ...], npt.NDArray[np.int64] | None]:
+    """The table, the columns that are meant, and of which rows in what order (None: all)."""
     if hugging_face(data) is not None:
-        return _Mapped(ArrowRows(data))
+        data = ArrowRows(data)
+    if isinstance(data, ArrowRows):
+        return data._read, data.columns, data._order()  # noqa: SLF001 - of this package
     tables = data if isinstance(data, list | tuple) else [data]
     for index, table in enumerate(tables):
-        if not has_arrow(table):
+        if not is_table(table):
             what = "data" if table is data else f"data[{index}]"
             raise TypeError(f"{what} is a {type(table).__name__}, {_EXPECTED_DATA}")
-    return ArrowTable(tables)
+    table = listed(list(tables) if isinstance(data, list | tuple) else data) if tables else ArrowTable([])
+    return table, table.names, None
 
 
 _EXPECTED_DATA = (
     "expected a datasets.Dataset, an ArrowRows, a table with the Arrow PyCapsule protocol (__arrow_c_stream__), or a "
     "list of such tables"
 )
-
-
-class _Mapped:
-    """The rows of a data set: those of its table that it consists of, in its order."""
-
-    def __init__(self, rows: ArrowRows) -> None:
-        self.names = rows.columns
-        self._size = len(rows)
-        self._read = rows._read  # noqa: SLF001 - of this file
-        mapping = rows._mapping  # noqa: SLF001 - of this file
-        self._mapping = None if mapping is None else np.concatenate([np.empty(0, np.int64), *mapping], dtype=np.int64)
-
-    def __len__(self) -> int:
-        return self._size
-
-    def lengths(self, key: str, *, unbatch: bool) -> npt.NDArray[np.int64]:
-        if self._mapping is None:
-            return self._read.lengths(key, unbatch=unbatch)
-        try:
-            return self._read.lengths(key, unbatch=unbatch)[self._mapping]
-        except TypeError:
-            # The table may have nulls that the data set, which was filtered, has not. This way takes longer.
-            return self._read.take(self._mapping.tolist()).lengths(key, unbatch=unbatch)

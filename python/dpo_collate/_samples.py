@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+import numpy as np
+
 from . import _convert
 from ._core import ArrowTable
 
@@ -42,13 +44,13 @@ def listed(samples: Any) -> Any:
     Raises:
         TypeError, ValueError, MemoryError, OSError: A table cannot be read.
     """
-    if _is_table(samples):
+    if is_table(samples):
         return table_of(samples)
     sequence = isinstance(samples, Iterable) or hasattr(samples, "__getitem__")
     if isinstance(samples, Mapping | str | bytes) or not sequence:
         return samples  # the core refuses it
     made = list(samples)
-    if made and type(made[0]) is not dict and _is_table(made[0]):
+    if made and type(made[0]) is not dict and is_table(made[0]):
         return ArrowTable([_opened(table) for table in made], several=True)
     return made
 
@@ -65,7 +67,8 @@ def _opened(table: Any) -> Any:
     return table if opened is None else opened()
 
 
-def _is_table(value: Any) -> bool:
+def is_table(value: Any) -> bool:
+    """Whether it has the methods of the Arrow PyCapsule interface."""
     if isinstance(value, Mapping):
         return False  # some have whatever attribute one asks for
     return isinstance(value, ArrowTable) or hasattr(value, "__arrow_c_stream__") or hasattr(value, "__arrow_c_array__")
@@ -104,9 +107,22 @@ def first_keys(samples: Any) -> tuple[Any, ...]:
     return keys if index == 0 else ()
 
 
-def value(samples: Any, index: int, key: str) -> Any:
-    """The value that a sample has under a key; None where there is none."""
-    return samples.value(index, key) if isinstance(samples, ArrowTable) else samples[index].get(key)
+def has(samples: Any, index: int, key: str) -> bool:
+    """Whether a sample has a value under a key, which is not None."""
+    if isinstance(samples, ArrowTable):
+        return samples.size(index, key) is not None
+    return samples[index].get(key) is not None
+
+
+def has_items(samples: Any, index: int, key: str) -> bool:
+    """Whether a sample has something under a key: a value that is no empty list."""
+    if isinstance(samples, ArrowTable):
+        return bool(samples.size(index, key))
+    value = samples[index].get(key)
+    try:
+        return value is not None and len(value) > 0
+    except TypeError:  # one of them, not in a list
+        return True
 
 
 def head(samples: Any, count: int) -> Any:
@@ -114,15 +130,17 @@ def head(samples: Any, count: int) -> Any:
     return samples.head(count) if isinstance(samples, ArrowTable) else samples[:count]
 
 
-def lengths(samples: Any, key: str) -> list[int]:
-    """How many tokens each row of a key has; 0 where there is none, which the collator says."""
+def lengths(samples: Any, key: str) -> Iterator[int]:
+    """How many tokens each row of a key has, one after the other; 0 where there is none, which the collator says."""
     if isinstance(samples, ArrowTable):
-        try:
-            found: list[int] = samples.lengths(key).tolist()
-        except (KeyError, TypeError):
-            return [0] * len(samples)
-        return found
-    return [_length(sample, index, key) for index, sample in enumerate(samples)]
+        for index in range(len(samples)):
+            try:
+                yield int(samples.lengths(key, rows=np.array([index]))[0])
+            except (KeyError, TypeError, ValueError):
+                yield 0
+        return
+    for index, sample in enumerate(samples):
+        yield _length(sample, index, key)
 
 
 def _length(sample: Any, index: int, key: str) -> int:

@@ -88,7 +88,7 @@ def collate_fn(collator: Callable[[Any], Any]) -> ArrowBatchCollateFn:
     """
     if isinstance(collator, PreferenceCollator):
         _check(collator)
-    elif not callable(collator):
+    elif not callable(collator) or isinstance(collator, type):
         raise TypeError(f"collator={collator!r}: expected a PreferenceCollator, or a function that takes a table")
     return _CollateFn(collator)
 
@@ -121,15 +121,13 @@ class _CollateFn(ArrowBatchCollateFn):
 def _tensor(value: Any, what: str) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
-    if not _is_number(value):
+    if isinstance(value, np.generic):
+        value = value.item()  # of whatever width: a number is a number
+    if not isinstance(value, int | float):  # bools are ints
         raise TypeError(f"{what} is {_described(value)}, {_EXPECTED}")
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         raise OverflowError(f"{what} is {value}, which does not fit int64")
     return torch.tensor(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number | np.bool_)  # bools are ints
 
 
 def _described(value: object) -> str:

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use numpy::PyArray1;
+use numpy::{PyArray1, PyReadonlyArray1};
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -11,7 +11,8 @@ use super::errors::guarded;
 use crate::error::{Cause, CollateError};
 use crate::source::Failure;
 use crate::source::arrow::array::Array;
-use crate::source::arrow::python::{Objects, Shared, import};
+use crate::source::arrow::capsule::import;
+use crate::source::arrow::objects::{Objects, Shared};
 use crate::source::arrow::schema::Field;
 use crate::source::arrow::{Broken, RecordBatch, Table, cell};
 
@@ -85,46 +86,90 @@ impl ArrowTable {
         guarded(|| {
             let taken = self.table().take(&rows).map(Self::new);
             taken.ok_or_else(|| {
-                let row = rows.iter().find(|row| **row >= self.table().rows()).copied().unwrap_or_default();
-                PyIndexError::new_err(format!("no row {row}: there are {}", self.table().rows()))
+                let beyond = rows.iter().find(|&&row| row >= self.table().rows());
+                no_row(beyond.copied().unwrap_or_default(), self.table())
             })
         })
     }
 
-    /// The lengths of the rows of a column, int64: from offsets alone. `unbatch`: a list of one list is as long as that.
-    #[pyo3(signature = (key, *, unbatch = false))]
-    fn lengths<'py>(&self, py: Python<'py>, key: &str, unbatch: bool) -> PyResult<Bound<'py, PyArray1<i64>>> {
+    /// The lengths of the lists of a column, int64: from offsets alone. `rows`: of these rows alone, in this order.
+    /// `unbatch`: a list of one list is as long as that.
+    #[pyo3(signature = (key, *, rows = None, unbatch = false))]
+    fn lengths<'py>(
+        &self,
+        py: Python<'py>,
+        key: &str,
+        rows: Option<PyReadonlyArray1<'py, i64>>,
+        unbatch: bool,
+    ) -> PyResult<Bound<'py, PyArray1<i64>>> {
         guarded(|| {
-            if !self.table().fields().iter().any(|field| field.name == key) {
-                return Err(no_column(self.table().fields(), key));
+            let table = self.table();
+            if !table.fields().iter().any(|field| field.name == key) {
+                return Err(no_column(table.fields(), key));
             }
+            let count = rows.as_ref().map_or(table.rows(), |rows| rows.as_array().len());
             let mut lengths = Vec::new();
-            let refused = |_| PyMemoryError::new_err(format!("there is no memory for {} lengths", self.table().rows()));
-            lengths.try_reserve_exact(self.table().rows()).map_err(refused)?;
-            for (batch, rows, first) in self.table().parts() {
-                let column = column(batch, first, key)?;
-                for (row, sample) in rows.zip(first..) {
-                    let length = cell::length(&column, row, unbatch).and_then(|length| length.ok_or(Cause::IsNone));
-                    let length = length.map_err(|cause| Failure::from(CollateError::at(sample, key, cause)))?;
-                    lengths.push(i64::try_from(length).unwrap_or(i64::MAX));
+            let refused = |_| PyMemoryError::new_err(format!("there is no memory for {count} lengths"));
+            lengths.try_reserve_exact(count).map_err(refused)?;
+            // The batch of the row before, which is mostly that of the next one.
+            let mut known: Option<(&RecordBatch, Array<'_>)> = None;
+            for place in 0..count {
+                if place % ROWS_BETWEEN_SIGNALS == 0 {
+                    py.check_signals()?;
                 }
+                let row = match &rows {
+                    Some(rows) => usize::try_from(rows.as_array()[place]).unwrap_or(usize::MAX),
+                    None => place,
+                };
+                let (batch, at) = table.find(row).ok_or_else(|| no_row(row, table))?;
+                let column = match known {
+                    Some((same, column)) if std::ptr::eq(same, batch) => column,
+                    _ => column(batch, place, key)?,
+                };
+                known = Some((batch, column));
+                let length = cell::length(&column, at, unbatch).and_then(|length| length.ok_or(Cause::IsNone));
+                let length = length.map_err(|cause| Failure::from(CollateError::at(place, key, cause)))?;
+                lengths.push(i64::try_from(length).unwrap_or(i64::MAX));
             }
             Ok(PyArray1::from_vec(py, lengths))
+        })
+    }
+
+    /// How many items a value has, if it is a list or text, else 1. None: it is null, or there is no such column.
+    fn size(&self, row: usize, key: &str) -> PyResult<Option<usize>> {
+        guarded(|| {
+            let Some((column, at)) = self.cell(row, key)? else { return Ok(None) };
+            let size = cell::size(&column, at);
+            Ok(size.map_err(|broken| Failure::from(CollateError::at(row, key, broken.into())))?)
         })
     }
 
     /// One value, as a Python object. None: it is null, or there is no such column.
     fn value<'py>(&self, py: Python<'py>, row: usize, key: &str) -> PyResult<Bound<'py, PyAny>> {
         guarded(|| {
-            let found = self.table().find(row);
-            let (batch, at) = found.ok_or_else(|| PyIndexError::new_err(format!("no row {row}")))?;
-            if !batch.fields().iter().any(|field| field.name == key) {
-                return Ok(py.None().into_bound(py));
-            }
-            let value = Objects::of(py, self.table())?.value(&column(batch, row, key)?, at);
+            let Some((column, at)) = self.cell(row, key)? else { return Ok(py.None().into_bound(py)) };
+            let value = Objects::of(py, self.table())?.value(&column, at);
             Ok(value.map_err(|refused| refused.at(row, key))?)
         })
     }
+}
+
+/// So many lengths are read before signals are looked at.
+const ROWS_BETWEEN_SIGNALS: usize = 1 << 20;
+
+impl ArrowTable {
+    /// The column of a key, and the row in it; none where there is no such column.
+    fn cell(&self, row: usize, key: &str) -> PyResult<Option<(Array<'_>, usize)>> {
+        let (batch, at) = self.table().find(row).ok_or_else(|| no_row(row, self.table()))?;
+        if !batch.fields().iter().any(|field| field.name == key) {
+            return Ok(None);
+        }
+        Ok(Some((column(batch, row, key)?, at)))
+    }
+}
+
+fn no_row(row: usize, table: &Table) -> PyErr {
+    PyIndexError::new_err(format!("no row {row}: there are {}", table.rows()))
 }
 
 fn names<'py>(py: Python<'py>, fields: &[Field]) -> PyResult<Bound<'py, PyTuple>> {

@@ -8,7 +8,7 @@ mod wrap;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyString};
+use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 
 use crate::arena::Memory;
 use crate::collate::{Batch, Collated, Stop, collate};
@@ -153,7 +153,15 @@ impl Collator {
                 Gathered::take_table(samples.py(), table.get().table(), &self.table.keys)?
             } else {
                 let found = samples.get_type().name()?;
-                return Err(PyTypeError::new_err(format!("expected a list of samples, got {found}")));
+                let hint = if samples.cast::<PyMapping>().is_ok() {
+                    ": put a single sample into a list, and columns into a table (for Ray Data, use \
+                     dpo_collate.ray.collate_fn)"
+                } else {
+                    ""
+                };
+                return Err(PyTypeError::new_err(format!(
+                    "expected a list of samples or a table, got {found}{hint}"
+                )));
             };
             let collated = self.view_and_fill(&mut gathered, min_length)?;
             self.wrap(samples.py(), &gathered, collated)

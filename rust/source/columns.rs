@@ -1,12 +1,13 @@
 //! Takes the values of a batch out of a table: rows stay where they are, all else becomes Python objects.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 use super::arrow::array::Array;
-use super::arrow::python::{NoObject, Objects};
+use super::arrow::objects::{NoObject, Objects};
 use super::arrow::schema::Field;
 use super::arrow::{RecordBatch, Table, cell};
 use super::gather::{Extra, Gathered, Samples, Value};
@@ -14,20 +15,33 @@ use super::keys::{Keys, Role, Unknown};
 use super::{Failure, dlpack};
 use crate::error::{Cause, CollateError};
 
+/// So many rows a batch may have. Tables of nothing but nulls have any number of rows, and take no memory.
+const MOST_ROWS: usize = 1 << 20;
+
 /// What a column of a batch is taken for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 enum Use {
     /// The value of a key.
     Key(usize),
     /// That of an extra key, by its index.
     Extra(usize),
-    /// Nothing.
-    Unused,
+}
+
+/// What is taken of the batches of one schema.
+struct Uses {
+    /// Columns, and what for.
+    columns: Vec<(usize, Use)>,
+    /// Whether all keys are there that every sample must have.
+    complete: bool,
 }
 
 impl<'py> Gathered<'py> {
     /// Takes all that the keys name, of the rows of a table.
     pub fn take_table(py: Python<'py>, table: &Arc<Table>, keys: &Keys) -> Result<Self, Failure> {
+        let rows = table.rows();
+        if rows > MOST_ROWS {
+            return Err(CollateError::of_batch(Cause::TooManyRows { rows, most: MOST_ROWS }).into());
+        }
         let mut gathered = Self {
             exchange: dlpack::exchange(py),
             samples: Samples::Rows(Arc::clone(table)),
@@ -35,87 +49,102 @@ impl<'py> Gathered<'py> {
             numbers: Vec::new(),
             extras: Vec::new(),
         };
-        // A table of nothing but nulls has any number of rows without any memory.
-        let cells = table.rows().saturating_mul(keys.names.len());
-        let reserved =
-            gathered.values.try_reserve_exact(cells).is_ok() && gathered.numbers.try_reserve_exact(cells).is_ok();
-        if !reserved {
-            return Err(CollateError::of_batch(Cause::OutOfMemory { bytes: cells }).into());
-        }
-        gathered.values.resize_with(cells, || None);
-        gathered.numbers.resize(cells, None);
         let objects = Objects::of(py, table)?;
-        let mut known: Option<(&Arc<Field>, Vec<Use>)> = None;
+        let mut known: Option<(&Arc<Field>, Uses)> = None;
         for (batch, rows, first) in table.parts() {
-            // Batches of one stream have one schema: it is looked at once.
+            // Batches of one stream have one schema, and tables of one data set equal ones: it is looked at once.
             let uses = match known.take() {
-                Some((schema, uses)) if Arc::ptr_eq(schema, batch.schema()) => uses,
+                Some((schema, uses)) if Arc::ptr_eq(schema, batch.schema()) || schema == batch.schema() => uses,
                 _ => gathered.uses(py, batch, first, keys)?,
             };
-            let null = batch.first_null(rows.clone()).map_err(|broken| of_sample(first, broken.into()))?;
-            if let Some(row) = null {
-                return Err(of_sample(first + row, Cause::NoMapping { found: "null".to_owned() }));
-            }
-            for (index, &used) in uses.iter().enumerate() {
-                if matches!(used, Use::Unused) {
-                    continue;
-                }
-                let name = &batch.fields()[index].name;
-                let column = batch.column(index).map_err(|broken| CollateError::at(first, name, broken.into()))?;
-                for (row, sample) in rows.clone().zip(first..) {
-                    let taken = match used {
-                        Use::Unused => Ok(()),
-                        Use::Key(key) => gathered.take_cell(&objects, &column, (row, sample), key, keys),
-                        Use::Extra(extra) => {
-                            objects.value(&column, row).map(|value| gathered.extras[extra].values.push(value))
-                        }
-                    };
-                    taken.map_err(|refused| refused.at(sample, name))?;
-                }
+            gathered.take_rows(&objects, batch, (rows, first), &uses, keys)?;
+            if !uses.complete {
+                break; // Whatever comes, there is no batch: the plan says what this sample lacks.
             }
             known = Some((batch.schema(), uses));
         }
         Ok(gathered)
     }
 
-    /// What each column is taken for. All batches must have the same ones.
-    fn uses(&mut self, py: Python<'py>, batch: &RecordBatch, first: usize, keys: &Keys) -> Result<Vec<Use>, Failure> {
-        let mut uses: Vec<Use> = Vec::with_capacity(batch.fields().len());
+    /// Takes the rows of one batch, of which the first is sample `first`.
+    fn take_rows(
+        &mut self,
+        objects: &Objects<'py>,
+        batch: &RecordBatch,
+        (rows, first): (Range<usize>, usize),
+        uses: &Uses,
+        keys: &Keys,
+    ) -> Result<(), Failure> {
+        if let Some(row) = batch.first_null(rows.clone()) {
+            return Err(of_sample(first + row, Cause::NoMapping { found: "null".to_owned() }));
+        }
+        let mut columns = Vec::with_capacity(uses.columns.len());
+        for &(index, what) in &uses.columns {
+            let name = &batch.fields()[index].name;
+            let column = batch.column(index).map_err(|broken| CollateError::at(first, name, broken.into()))?;
+            columns.push((column, name, what));
+        }
+        // Sample by sample, as lists are: memory is asked for as there are samples.
+        let wanted = if uses.complete { rows.len() } else { 1 };
+        for (row, sample) in rows.zip(first..).take(wanted) {
+            let cells = self.values.len() + keys.names.len();
+            self.values.resize_with(cells, || None);
+            self.numbers.resize(cells, None);
+            for (column, name, what) in &columns {
+                let taken = match *what {
+                    Use::Key(key) => self.take_cell(objects, column, (row, sample), key, keys),
+                    Use::Extra(extra) => objects.value(column, row).map(|value| self.extras[extra].values.push(value)),
+                };
+                taken.map_err(|refused| refused.at(sample, name))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is taken of a batch.
+    fn uses(&mut self, py: Python<'py>, batch: &RecordBatch, first: usize, keys: &Keys) -> Result<Uses, Failure> {
+        let mut columns: Vec<(usize, Use)> = Vec::new();
         if batch.fields().is_empty() {
             return Err(of_sample(first, Cause::NoColumns));
         }
         for (index, field) in batch.fields().iter().enumerate() {
             let name = PyString::new(py, &field.name).into_any();
             let what = match keys.index(&name)? {
-                Some(key) if keys.roles[key] == Role::Ignored => Use::Unused,
+                Some(key) if keys.roles[key] == Role::Ignored => continue,
                 Some(key) => Use::Key(key),
+                None if field.name.starts_with(PANDAS_INDEX) => continue,
                 None => {
                     keys.check_unknown(first, &name)?;
-                    self.extra(name, first, keys)?
+                    let Some(extra) = self.extra(name, first, keys)? else { continue };
+                    Use::Extra(extra)
                 }
             };
-            let twice = || batch.fields()[..index].iter().any(|other| other.name == field.name);
-            if !matches!(what, Use::Unused) && twice() {
+            if columns.iter().any(|&(_, other)| other == what) {
                 return Err(CollateError::at(first, &field.name, Cause::TwoColumns).into());
             }
-            uses.push(what);
+            columns.push((index, what));
         }
-        let has = |extra| uses.iter().any(|used| matches!(used, Use::Extra(index) if *index == extra));
-        if let Some(lacking) = (0..self.extras.len()).find(|&extra| !has(extra)) {
+        let has = |what| columns.iter().any(|&(_, used)| used == what);
+        if let Some(lacking) = (0..self.extras.len()).find(|&extra| !has(Use::Extra(extra))) {
             let key = self.extras[lacking].key.str()?.to_string();
             return Err(CollateError::at(first, &key, Cause::MissingHere { other: 0 }).into());
         }
-        Ok(uses)
+        let complete = keys
+            .roles
+            .iter()
+            .enumerate()
+            .all(|(key, role)| !matches!(role, Role::Row { required: true, .. }) || has(Use::Key(key)));
+        Ok(Uses { columns, complete })
     }
 
-    /// What a column is that the layout does not name.
-    fn extra(&mut self, key: Bound<'py, PyAny>, first: usize, keys: &Keys) -> Result<Use, Failure> {
+    /// The index of a column that the layout does not name among the extra keys, if these are taken.
+    fn extra(&mut self, key: Bound<'py, PyAny>, first: usize, keys: &Keys) -> Result<Option<usize>, Failure> {
         if keys.unknown != Unknown::Take {
-            return Ok(Use::Unused);
+            return Ok(None);
         }
         for (index, extra) in self.extras.iter().enumerate() {
             if extra.key.eq(&key)? {
-                return Ok(Use::Extra(index));
+                return Ok(Some(index));
             }
         }
         if first > 0 {
@@ -123,7 +152,7 @@ impl<'py> Gathered<'py> {
             return Err(CollateError { sample: Some(first), key: None, cause }.into());
         }
         self.extras.push(Extra { key, values: Vec::new() });
-        Ok(Use::Extra(self.extras.len() - 1))
+        Ok(Some(self.extras.len() - 1))
     }
 
     /// Takes the value of a key from one row, which is `row` of its batch and `sample` of all.
@@ -137,7 +166,7 @@ impl<'py> Gathered<'py> {
     ) -> Result<(), NoObject> {
         let at = sample * keys.names.len() + key;
         self.values[at] = match keys.roles[key] {
-            Role::Ignored => None,
+            Role::Ignored => None, // `uses` passes over it
             Role::Number => {
                 self.numbers[at] = cell::number(column, row)?;
                 None
@@ -157,6 +186,9 @@ impl<'py> Gathered<'py> {
         Ok(())
     }
 }
+
+/// How pandas calls an index that has no name, which it hands over as a column.
+const PANDAS_INDEX: &str = "__index_level_";
 
 fn of_sample(sample: usize, cause: Cause) -> Failure {
     CollateError { sample: Some(sample), key: None, cause }.into()

@@ -2,6 +2,7 @@
 
 use _core::cells::Element;
 use _core::error::{Cause, Number};
+use _core::source::arrow::Broken;
 use _core::source::arrow::array::{Array, Run};
 use _core::source::arrow::{RecordBatch, cell};
 
@@ -86,12 +87,49 @@ fn values_that_are_not_read_are_no_numbers() {
     assert_eq!(cell::number(&column(&batch(&Type::new("n", []), &Data::new(1, []))), 0), Ok(None));
 }
 
+/// Text that numbers of 32 bits stand for.
+fn dictionary(numbers: &[i32], values: Option<Data>) -> RecordBatch {
+    let ty = Type { dictionary: Some(Box::new(Type::new("u", []))), ..Type::new("i", []) };
+    let data = Data { dictionary: values.map(Box::new), ..Data::new(numbers.len(), [None, narrow(numbers)]) };
+    batch(&ty, &data)
+}
+
+fn texts() -> Data {
+    Data { offset: 1, ..Data::new(2, [None, narrow(&[0, 3, 4, 6]), Some(b"...abb".to_vec())]) }
+}
+
 #[test]
 fn a_number_of_a_dictionary_is_no_number() {
-    let ty = Type { dictionary: Some(Box::new(Type::new("u", []))), ..Type::new("i", []) };
-    let batch = batch(&ty, &Data::new(1, [None, narrow(&[0])]));
     let expected = Cause::ArrowType { found: "dictionary".to_owned(), expected: "numbers" };
-    assert_eq!(cell::number(&column(&batch), 0), Err(expected));
+    assert_eq!(cell::number(&column(&dictionary(&[0], Some(texts()))), 0), Err(expected));
+}
+
+#[test]
+fn a_row_of_a_dictionary_stands_for_a_value() {
+    let batch = dictionary(&[1, 0, 1], Some(texts()));
+    let text = |row| {
+        let (values, at) = column(&batch).looked_up(row).unwrap();
+        values.text(at).unwrap().to_vec()
+    };
+    assert_eq!([text(0), text(1), text(2)], [b"bb".to_vec(), b"a".to_vec(), b"bb".to_vec()]);
+}
+
+#[test]
+fn a_row_that_stands_for_nothing_is_broken() {
+    for number in [2, -1, i32::MAX, i32::MIN] {
+        let broken = column(&dictionary(&[number], Some(texts()))).looked_up(0).unwrap_err();
+        assert_eq!(broken, Broken("a row stands for what is not in the dictionary"));
+    }
+    assert_eq!(column(&dictionary(&[0], None)).looked_up(0).unwrap_err(), Broken("it has no dictionary"));
+}
+
+#[test]
+fn the_size_of_a_value_is_that_of_a_list_or_text() {
+    assert_eq!(cell::size(&column(&batch(&list_type(), &lists(&[&[1, 2], &[]]))), 0), Ok(Some(2)));
+    assert_eq!(cell::size(&column(&batch(&list_type(), &lists(&[&[1, 2], &[]]))), 1), Ok(Some(0)));
+    assert_eq!(cell::size(&column(&batch(&Type::new("u", []), &texts())), 1), Ok(Some(2)));
+    assert_eq!(cell::size(&column(&batch(&Type::new("l", []), &integers(&[5]))), 0), Ok(Some(1)));
+    assert_eq!(cell::size(&column(&batch(&Type::new("n", []), &Data::new(1, []))), 0), Ok(None));
 }
 
 #[test]

@@ -125,6 +125,7 @@ pub(crate) struct Data {
     /// None: at NULL.
     pub(crate) buffers: Vec<Option<Vec<u8>>>,
     pub(crate) children: Vec<Data>,
+    pub(crate) dictionary: Option<Box<Data>>,
     /// Whether buffers begin at odd addresses.
     pub(crate) misaligned: bool,
 }
@@ -152,7 +153,7 @@ impl Data {
             buffers: buffers.collect(),
             shown: children.clone(),
             children,
-            dictionary: None,
+            dictionary: self.dictionary.as_ref().map(|values| Box::into_raw(Box::new(values.export(ledger)))),
             bytes,
         });
         ledger.give();
@@ -164,7 +165,7 @@ impl Data {
             n_children: i64::try_from(kept.children.len()).unwrap(),
             buffers: kept.buffers.as_ptr().cast_mut(),
             children: kept.shown.as_ptr().cast_mut(),
-            dictionary: ptr::null_mut(),
+            dictionary: kept.dictionary.unwrap_or(ptr::null_mut()),
             release: Some(free::<ArrowArray>),
             private_data: Box::into_raw(kept).cast(),
         }

@@ -32,7 +32,7 @@ pub(crate) fn read(array: &Array<'_>, row: usize) -> Tree {
             Tree::Items((0..fields).map(|index| read(&array.column(index).unwrap(), row)).collect())
         }
         Kind::Text(..) | Kind::View(_) => Tree::Bytes(array.text(row).unwrap().to_vec()),
-        Kind::Null | Kind::Other => unreachable!("trees have no such value"),
+        Kind::Null | Kind::Other | Kind::Dictionary(_) => unreachable!("trees have no such value"),
     }
 }
 

@@ -186,9 +186,9 @@ fn a_row_that_is_null_is_counted_from_the_first_of_them() {
     let mut data = rows(&[1, 2, 3, 4, 5], 1);
     (data.buffers[0], data.nulls) = (bits(&[false, true, true, true, false, true]), 1);
     let batch = batch_of(&table_type("a").field(), data.export(&Ledger::default())).unwrap();
-    assert_eq!(batch.first_null(0..5), Ok(Some(3)));
-    assert_eq!(batch.first_null(2..4), Ok(Some(1)));
-    assert_eq!(batch.first_null(4..5), Ok(None));
+    assert_eq!(batch.first_null(0..5), Some(3));
+    assert_eq!(batch.first_null(2..4), Some(1));
+    assert_eq!(batch.first_null(4..5), None);
 }
 
 #[test]

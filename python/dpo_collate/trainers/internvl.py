@@ -27,7 +27,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from dpo_collate._checks import check_count, check_int64
-from dpo_collate._samples import listed, value
+from dpo_collate._samples import has, listed
 from dpo_collate.layout import Column, Layout, Length, Matrix
 from dpo_collate.named import IMAGES, PAIR
 
@@ -136,7 +136,7 @@ def concat_pad_data_collator(features: Samples, max_item_length: int | None = No
         max_item_length = check_count("max_item_length", max_item_length, 0)
     features = listed(features)
     batch = (_fixed(max_item_length) if max_item_length else _sft)(pad_token_id=pad_id)(features)
-    if any(value(features, 0, key) is not None for key in ("label", "label_ids")):
+    if any(has(features, 0, key) for key in ("label", "label_ids")):
         # The original makes `labels` of these, first of all, and then overwrites them by the labels.
         batch = {"labels": batch["labels"], **batch}
     return batch

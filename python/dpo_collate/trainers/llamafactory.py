@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dpo_collate._checks import check_choice
-from dpo_collate._samples import listed, value
+from dpo_collate._samples import has_items, listed
 from dpo_collate.layout import Column, Layout, Matrix
 from dpo_collate.named import named
 
@@ -122,17 +122,9 @@ class PairwiseDataCollatorWithPadding:
         batch = collator(samples, min_length=self.min_length)
         for index in range(len(samples)):
             for key in _RAW:
-                if not _is_empty(value(samples, index, key)):
+                if has_items(samples, index, key):
                     raise TypeError(
                         f"sample {index}: '{key}' holds raw media, which are not processed here: process them in the "
                         f"data set, and give what that makes, such as pixel_values"
                     )
         return batch
-
-
-def _is_empty(media: Any) -> bool:
-    """Whether a sample has none: no list of them, or an empty one."""
-    try:
-        return media is None or len(media) == 0
-    except TypeError:  # one of them, not in a list
-        return False

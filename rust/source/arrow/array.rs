@@ -12,7 +12,8 @@ use std::slice;
 use super::Broken;
 use super::abi::ArrowArray;
 use super::schema::{Field, Kind, Offsets};
-use crate::cells::Element;
+use crate::cells::{Element, Value, with_values};
+use crate::error::Number;
 use crate::source::{Bits, Source, Strided};
 
 /// Some values of an array, side by side: an address, which says nothing of how long it is good.
@@ -97,7 +98,7 @@ impl<'a> Array<'a> {
         let buffers = match field.kind {
             Kind::Null | Kind::Other => None, // older producers have one of nulls; of other types nothing is read
             Kind::Struct | Kind::FixedSizeList(_) => Some(1..=1),
-            Kind::Bool | Kind::Number(_) | Kind::Half | Kind::List(_) => Some(2..=2),
+            Kind::Bool | Kind::Number(_) | Kind::Half | Kind::List(_) | Kind::Dictionary(_) => Some(2..=2),
             Kind::Text(..) => Some(3..=3),
             Kind::View(_) => Some(3..=i64::MAX),
         };
@@ -128,6 +129,18 @@ impl<'a> Array<'a> {
         Ok(array)
     }
 
+    /// An array that has been looked at before, and where its rows are.
+    pub(super) fn known(field: &'a Field, raw: &'a ArrowArray, offset: usize, len: usize) -> Self {
+        let mut array = Self { field, raw, offset, len, validity: None };
+        array.validity = array.buffer(0);
+        array
+    }
+
+    /// Where its rows are: its offset, and their number.
+    pub(super) fn extent(&self) -> (usize, usize) {
+        (self.offset, self.len)
+    }
+
     /// Whether what its type demands for `end` rows is there.
     fn check_buffers(&self, end: usize) -> Result<(), Broken> {
         let bytes = match self.field.kind {
@@ -143,7 +156,7 @@ impl<'a> Array<'a> {
                 return Ok(());
             }
             Kind::Bool => end.div_ceil(8),
-            Kind::Number(element) => end.checked_mul(element.size()).ok_or(BEYOND)?,
+            Kind::Number(element) | Kind::Dictionary(element) => end.checked_mul(element.size()).ok_or(BEYOND)?,
             Kind::Half => end.checked_mul(2).ok_or(BEYOND)?,
             Kind::List(offsets) | Kind::Text(offsets, _) => {
                 end.checked_add(1).and_then(|end| end.checked_mul(offsets.size())).ok_or(BEYOND)?
@@ -260,6 +273,29 @@ impl<'a> Array<'a> {
         }
     }
 
+    /// What a row of a dictionary stands for: the values, and which of them.
+    ///
+    /// # Panics
+    /// If there are fewer rows, or they are of another type.
+    pub fn looked_up(&self, row: usize) -> Result<(Self, usize), Broken> {
+        assert!(row < self.len, "row {row} of {}", self.len);
+        let (Kind::Dictionary(element), Some(field)) = (self.field.kind, &self.field.dictionary) else {
+            unreachable!("asked of dictionaries alone")
+        };
+        // SAFETY: by the contract of `RecordBatch::new` it is an array, or NULL.
+        let raw = unsafe { self.raw.dictionary.as_ref() }.ok_or(Broken("it has no dictionary"))?;
+        let values = Self::new(field, raw)?;
+        let start = self.values((self.offset + row) * element.size(), 1);
+        // SAFETY: a number of that type is there.
+        let index = unsafe { Run::Values { start, len: 1, element }.source() };
+        let index = match first(&index) {
+            Some(Number::Int(index)) => usize::try_from(index).ok(),
+            _ => None,
+        };
+        let index = index.filter(|&index| index < values.len);
+        Ok((values, index.ok_or(Broken("a row stands for what is not in the dictionary"))?))
+    }
+
     /// The values of some rows, if they are numbers or bools. What is null is read as it is.
     ///
     /// # Panics
@@ -350,6 +386,17 @@ impl<'a> Array<'a> {
         // SAFETY: its end has been compared with the buffer's length.
         Ok(unsafe { slice::from_raw_parts(start.add(begin), length) })
     }
+}
+
+/// The first value of a source.
+#[must_use]
+pub(super) fn first(source: &Source<'_>) -> Option<Number> {
+    let mut found = None;
+    let read = source.read(0..source.len().min(1), |_, values| {
+        found = with_values!(values, values => values.first().map(|value| value.number()));
+        Ok::<(), crate::source::NotPlain>(())
+    });
+    read.ok().and(found)
 }
 
 /// An integer of a buffer, which may be at any address.

@@ -4,11 +4,10 @@
 use std::ops::Range;
 
 use super::Broken;
-use super::array::{Array, Run};
+use super::array::{Array, Run, first};
 use super::schema::{Kind, Tensor};
-use crate::cells::{Element, with_values};
+use crate::cells::Element;
 use crate::error::{Cause, Number};
-use crate::source::Source;
 
 /// The values of an array, side by side, and its shape.
 #[derive(Clone, Debug)]
@@ -42,6 +41,18 @@ pub fn tokens<'a>(column: &Array<'a>, row: usize, unbatch: bool) -> Result<Optio
 /// How many values a row of tokens has, by its offsets alone. None: it is null.
 pub fn length(column: &Array<'_>, row: usize, unbatch: bool) -> Result<Option<usize>, Cause> {
     Ok(place(column, row, unbatch)?.map(|(_, rows)| rows.len()))
+}
+
+/// How many items a list or a text has; of other values 1. None: it is null.
+pub fn size(column: &Array<'_>, row: usize) -> Result<Option<usize>, Broken> {
+    if column.is_null(row) {
+        return Ok(None);
+    }
+    Ok(Some(match column.field.kind {
+        Kind::List(_) | Kind::FixedSizeList(_) => column.items(row)?.len(),
+        Kind::Text(..) | Kind::View(_) => column.text(row)?.len(),
+        _ => 1,
+    }))
 }
 
 /// Where the values of a row of tokens are; any of them may be null.
@@ -115,18 +126,6 @@ pub fn number(column: &Array<'_>, row: usize) -> Result<Option<Number>, Cause> {
     let run = column.run(row..row + 1).ok_or_else(|| wrong(column, NUMBER))?;
     // SAFETY: the array is alive.
     Ok(first(&unsafe { run.source() }))
-}
-
-/// The first value of a source.
-#[must_use]
-pub fn first(source: &Source<'_>) -> Option<Number> {
-    use crate::cells::Value;
-    let mut found = None;
-    let read = source.read(0..source.len().min(1), |_, values| {
-        found = with_values!(values, values => values.first().map(|value| value.number()));
-        Ok::<(), crate::source::NotPlain>(())
-    });
-    read.ok().and(found)
 }
 
 /// A row as an array: a list, lists of lists of equal lengths, or what an extension type says. None: it is null.

@@ -2,15 +2,17 @@
 //! the Arrow C data interface.
 //!
 //! `abi` has the records and who owns them, `schema` what a type says, `array` what may be read, `cell` what the row
-//! of a column is: a row of tokens, a number, an array. Nothing here knows Python; `python` takes records out of
-//! capsules and makes Python objects of values that the core hands on.
+//! of a column is: a row of tokens, a number, an array. None of these knows Python. `capsule` takes records out of
+//! Python objects, `objects` makes Python objects of values that the core hands on.
 #![allow(unsafe_code)]
 
 pub mod abi;
 pub mod array;
+#[cfg(feature = "python")]
+pub mod capsule;
 pub mod cell;
 #[cfg(feature = "python")]
-pub mod python;
+pub mod objects;
 pub mod schema;
 
 use std::fmt;
@@ -36,6 +38,8 @@ impl fmt::Display for Broken {
 pub struct RecordBatch {
     schema: Arc<Field>,
     array: Owned<ArrowArray>,
+    /// What the record says, once it has been checked.
+    offset: usize,
     rows: usize,
 }
 
@@ -64,8 +68,8 @@ impl RecordBatch {
         if schema.kind != Kind::Struct || schema.tensor.is_some() {
             return Err(NoBatch::NoStruct);
         }
-        let rows = Array::new(&schema, array.get())?.len;
-        Ok(Self { schema, array, rows })
+        let (offset, rows) = Array::new(&schema, array.get())?.extent();
+        Ok(Self { schema, array, offset, rows })
     }
 
     /// The names and types of its columns, in order.
@@ -86,14 +90,20 @@ impl RecordBatch {
         self.rows
     }
 
+    /// The record as an array, which has been looked at before: of a data set's table that is for every row.
+    fn whole(&self) -> Array<'_> {
+        Array::known(&self.schema, self.array.get(), self.offset, self.rows)
+    }
+
     /// A column, checked.
     pub fn column(&self, index: usize) -> Result<Array<'_>, Broken> {
-        Array::new(&self.schema, self.array.get())?.column(index)
+        self.whole().column(index)
     }
 
     /// The first of some rows that is null as a whole, which no row of a table is, counted from the first of them.
-    pub fn first_null(&self, rows: Range<usize>) -> Result<Option<usize>, Broken> {
-        Ok(Array::new(&self.schema, self.array.get())?.first_null(rows))
+    #[must_use]
+    pub fn first_null(&self, rows: Range<usize>) -> Option<usize> {
+        self.whole().first_null(rows)
     }
 }
 

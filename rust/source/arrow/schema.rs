@@ -38,6 +38,8 @@ pub enum Kind {
     Text(Offsets, bool),
     /// Text (or, if not, bytes), in records of 16 bytes that hold it or say where it is.
     View(bool),
+    /// Numbers that stand for the values of a dictionary.
+    Dictionary(Element),
     /// A type that is not read.
     Other,
 }
@@ -62,10 +64,14 @@ pub struct Field {
     pub type_name: String,
     /// What it holds.
     pub kind: Kind,
-    /// Whether rows are arrays.
+    /// Whether it is an extension type.
+    pub is_extension: bool,
+    /// Whether its rows are arrays, as that says.
     pub tensor: Option<Tensor>,
     /// Its children: what lists hold, the fields of structs.
     pub children: Vec<Field>,
+    /// The values of a dictionary.
+    pub dictionary: Option<Box<Field>>,
 }
 
 /// So deep types may be nested: no real one is, and a hostile one must not end the stack.
@@ -123,20 +129,30 @@ unsafe fn read(schema: &ArrowSchema, depth: usize) -> Result<Field, Broken> {
         // SAFETY: by contract.
         children.push(unsafe { read(child, depth + 1) }?);
     }
-    let kind = if schema.dictionary.is_null() { kind(&format)? } else { Kind::Other };
+    // SAFETY: by contract it is a schema, or NULL.
+    let dictionary = match unsafe { schema.dictionary.as_ref() } {
+        // SAFETY: by contract.
+        Some(values) => Some(Box::new(unsafe { read(values, depth + 1) }?)),
+        None => None,
+    };
+    let kind = match (kind(&format), &dictionary) {
+        (Ok(Kind::Number(element)), Some(_)) if !element.is_float() => Kind::Dictionary(element),
+        (_, Some(_)) => Kind::Other,
+        (kind, None) => kind?,
+    };
     if matches!(kind, Kind::List(_) | Kind::FixedSizeList(_)) && count != 1 {
         return Err(Broken("a list has another number of children than one"));
     }
     let mut type_name = if schema.dictionary.is_null() { type_name(&format) } else { "dictionary".to_owned() };
-    let mut is_tensor = None;
+    let (mut is_extension, mut is_tensor) = (false, None);
     // SAFETY: by contract.
     if let Some((name, metadata)) = unsafe { extension(metadata) }? {
-        is_tensor = tensor(&name, &metadata);
+        (is_extension, is_tensor) = (true, tensor(&name, &metadata));
         let refused =
             if is_tensor == Some(Tensor::Unknown) { ", its dimensions permuted or not understood" } else { "" };
         type_name = format!("{type_name} ({name}{refused})");
     }
-    Ok(Field { name, type_name, kind, tensor: is_tensor, children })
+    Ok(Field { name, type_name, kind, is_extension, tensor: is_tensor, children, dictionary })
 }
 
 fn kind(format: &str) -> Result<Kind, Broken> {

@@ -1,147 +1,23 @@
-//! Tables out of Python objects, by the Arrow `PyCapsule` interface, and values of tables as Python objects.
-//!
-//! Source: the Arrow specification, "The Arrow `PyCapsule` Interface".
+//! Values of tables as Python objects, over the table's memory where that is possible.
 #![allow(unsafe_code)]
 
-use std::ffi::CStr;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
 use numpy::npyffi::{self, NPY_ARRAY_ALIGNED, NpyTypes, PY_ARRAY_API, npy_intp};
 use numpy::{PyArray1, PyArrayDescr, dtype};
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyCapsule, PyDict, PyFloat, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyList, PyString};
 use pyo3::{ffi, intern};
 
-use super::abi::{ArrowArray, ArrowArrayStream, ArrowSchema, Owned, Record, Stream, StreamError};
 use super::array::{Array, Run};
 use super::cell::{self, Dense};
-use super::schema::{Field, Kind};
-use super::{Broken, NoBatch, RecordBatch, Table};
+use super::schema::Kind;
+use super::{Broken, Table};
 use crate::cells::{Element, Values};
 use crate::error::{Cause, CollateError, Number};
 use crate::source::{Failure, NotPlain};
-
-/// Batches that are taken out of a stream before signals are looked at.
-const BATCHES: usize = 256;
-
-/// What an object is called in messages: `sample 3`, or the table.
-type Place<'a> = &'a str;
-
-/// The table of an object that has the interface.
-pub fn import(object: &Bound<'_, PyAny>, place: Place<'_>) -> PyResult<Table> {
-    let py = object.py();
-    // A record batch has both: as an array it takes one call, as a stream three.
-    if let Some(method) = object.getattr_opt(intern!(py, "__arrow_c_array__"))? {
-        let given = method.call0()?;
-        let capsules = given.cast::<PyTuple>().ok().filter(|capsules| capsules.len() == 2);
-        let capsules = capsules.ok_or_else(|| {
-            PyTypeError::new_err(format!("{place}: __arrow_c_array__ gives no tuple of a schema and an array"))
-        })?;
-        let schema = take::<ArrowSchema>(&capsules.get_item(0)?, c"arrow_schema", place)?;
-        let array = take::<ArrowArray>(&capsules.get_item(1)?, c"arrow_array", place)?;
-        let schema = read_schema(schema, place)?;
-        let mut table = Table::of(&schema);
-        push(array, &schema, place, &mut table)?;
-        return Ok(table);
-    }
-    let Some(method) = object.getattr_opt(intern!(py, "__arrow_c_stream__"))? else {
-        return Err(PyTypeError::new_err(format!(
-            "{place} is a {}, which is no Arrow table (it has no __arrow_c_stream__)",
-            object.get_type().name()?
-        )));
-    };
-    let stream = take::<ArrowArrayStream>(&method.call0()?, c"arrow_array_stream", place)?;
-    // Its callbacks may wait for threads that run Python code: pyarrow's readers of files do, over fsspec.
-    let (schema, mut stream) = py.detach(|| {
-        let mut stream = Stream::new(stream);
-        (stream.schema(), stream)
-    });
-    let schema = match schema {
-        Ok(schema) => read_schema(schema, place),
-        Err(error) => Err(failed(&error, place)),
-    };
-    let table = schema.and_then(|schema| read_stream(py, &mut stream, &schema, place));
-    py.detach(|| drop(stream));
-    table
-}
-
-fn read_stream(py: Python<'_>, stream: &mut Stream, schema: &Arc<Field>, place: Place<'_>) -> PyResult<Table> {
-    let mut table = Table::of(schema);
-    loop {
-        let mut arrays = Vec::new();
-        let ended = py.detach(|| {
-            while arrays.len() < BATCHES {
-                match stream.next_array()? {
-                    Some(array) => arrays.push(array),
-                    None => return Ok(true),
-                }
-            }
-            Ok(false)
-        });
-        for array in arrays {
-            push(array, schema, place, &mut table)?;
-        }
-        if ended.map_err(|error| failed(&error, place))? {
-            return Ok(table);
-        }
-        py.check_signals()?;
-    }
-}
-
-/// Moves a record out of its capsule.
-fn take<R: Record>(capsule: &Bound<'_, PyAny>, name: &CStr, place: Place<'_>) -> PyResult<Owned<R>> {
-    let shown = name.to_string_lossy();
-    let Ok(capsule) = capsule.cast::<PyCapsule>() else {
-        let found = capsule.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("{place}: expected a capsule '{shown}', got a {found}")));
-    };
-    let Ok(record) = capsule.pointer_checked(Some(name)) else {
-        return Err(PyValueError::new_err(format!("{place}: expected a capsule '{shown}', got one of another name")));
-    };
-    // SAFETY: a capsule of this name holds such a record, and the GIL is held: nobody else takes it at the same time.
-    let owned = unsafe { Owned::take(record.cast::<R>().as_mut()) };
-    owned.ok_or_else(|| PyValueError::new_err(format!("{place}: its capsule '{shown}' has been consumed before")))
-}
-
-fn read_schema(schema: Owned<ArrowSchema>, place: Place<'_>) -> PyResult<Arc<Field>> {
-    // SAFETY: it came out of a capsule of its name, or out of a stream.
-    let field = unsafe { Field::read(schema.get()) };
-    field.map(Arc::new).map_err(|broken| contradiction(broken, place))
-}
-
-fn push(array: Owned<ArrowArray>, schema: &Arc<Field>, place: Place<'_>, table: &mut Table) -> PyResult<()> {
-    // SAFETY: it came out of a capsule of its name, or out of a stream, of this type.
-    let batch = unsafe { RecordBatch::new(Arc::clone(schema), array) };
-    let pushed = batch.and_then(|batch| Ok(table.push(batch)?));
-    pushed.map_err(|why| match why {
-        NoBatch::Broken(broken) => contradiction(broken, place),
-        NoBatch::NoStruct => PyTypeError::new_err(format!(
-            "{place} is an Arrow column of type {}, expected a table: if transformers' Trainer has taken a table apart \
-             into its columns, pass remove_unused_columns=False in its TrainingArguments",
-            schema.type_name
-        )),
-    })
-}
-
-fn contradiction(broken: Broken, place: Place<'_>) -> PyErr {
-    PyValueError::new_err(format!("{place} is an Arrow table that contradicts itself: {broken}"))
-}
-
-/// The numbers of `errno.h` that have an exception of their own here. (They are the same on every Linux.)
-const ENOMEM: i32 = 12;
-const EINVAL: i32 = 22;
-
-fn failed(error: &StreamError, place: Place<'_>) -> PyErr {
-    let message = format!("{place}: reading the Arrow stream failed: {error}");
-    match error {
-        StreamError::Failed { code: ENOMEM, .. } => PyMemoryError::new_err(message),
-        StreamError::Failed { code: EINVAL, .. } | StreamError::Empty => PyValueError::new_err(message),
-        StreamError::Failed { .. } => PyOSError::new_err(message),
-    }
-}
 
 /// The table of a Python object. Python drops objects also while an exception is on its way, and the table's memory
 /// may be given back by Python code, which must not find that.
@@ -232,8 +108,13 @@ impl<'py> Objects<'py> {
     }
 
     /// A row as an array: read-only, over the table's memory where that is possible. None: it is null.
+    ///
+    /// Lists of float64 are Python's floats, which nobody chose the width of: float32, as torch makes of them.
     pub fn array(&self, column: &Array<'_>, row: usize) -> Result<Option<Bound<'py, PyAny>>, NoObject> {
         let Some(dense) = cell::array(column, row)? else { return Ok(None) };
+        if !column.field.is_extension && dense.values.field.kind == Kind::Number(Element::Float64) {
+            return Ok(Some(self.narrowed(&dense)?));
+        }
         Ok(Some(self.over(&dense)?))
     }
 
@@ -242,12 +123,29 @@ impl<'py> Objects<'py> {
         self.over(&Dense { values, rows: rows.clone(), shape: vec![rows.len()] })
     }
 
+    fn narrowed(&self, dense: &Dense<'_>) -> PyResult<Bound<'py, PyAny>> {
+        let mut floats = Vec::with_capacity(dense.rows.len());
+        read(dense, |values| {
+            if let Values::Float64(values) = values {
+                #[expect(clippy::cast_possible_truncation, reason = "rounds, as torch does")]
+                floats.extend(values.iter().map(|&value| value as f32));
+            }
+        });
+        let py = self.keeper.py();
+        PyArray1::from_vec(py, floats).call_method1(intern!(py, "reshape"), (dense.shape.clone(),))
+    }
+
     fn over(&self, dense: &Dense<'_>) -> PyResult<Bound<'py, PyAny>> {
         let py = self.keeper.py();
         let (start, descr) = match dense.values.run(dense.rows.clone()) {
             Some(Run::Bits { .. }) => {
-                return PyArray1::from_vec(py, bools(&dense.values, &dense.rows))
-                    .call_method1(intern!(py, "reshape"), (dense.shape.clone(),));
+                let mut bools = Vec::with_capacity(dense.rows.len());
+                read(dense, |values| {
+                    if let Values::Bool(values) = values {
+                        bools.extend(values.iter().map(|value| value.0 != 0));
+                    }
+                });
+                return PyArray1::from_vec(py, bools).call_method1(intern!(py, "reshape"), (dense.shape.clone(),));
             }
             Some(Run::Values { start, element, .. }) => (start, descr_of(py, element)),
             None if dense.values.field.kind == Kind::Half => {
@@ -295,7 +193,9 @@ impl<'py> Objects<'py> {
             return Ok(py.None().into_bound(py));
         }
         if column.field.tensor.is_some() {
-            return self.array(column, row)?.ok_or_else(|| Cause::IsNone.into());
+            // A copy: who keeps it does not keep the table.
+            let array = self.array(column, row)?.ok_or(Cause::IsNone)?;
+            return Ok(array.call_method0(intern!(py, "copy"))?);
         }
         Ok(match column.field.kind {
             Kind::Bool | Kind::Number(_) | Kind::Half => {
@@ -332,6 +232,10 @@ impl<'py> Objects<'py> {
                 }
                 dict.into_any()
             }
+            Kind::Dictionary(_) => {
+                let (values, at) = column.looked_up(row)?;
+                self.value(&values, at)?
+            }
             Kind::Null | Kind::Other => return Err(cell::wrong(column, VALUE).into()),
         })
     }
@@ -344,20 +248,16 @@ const VALUE: &str = "numbers, text, bytes, or lists or structs of them";
 
 const C_AND_F_CONTIGUOUS: i32 = npyffi::NPY_ARRAY_C_CONTIGUOUS | npyffi::NPY_ARRAY_F_CONTIGUOUS;
 
-fn bools(values: &Array<'_>, rows: &Range<usize>) -> Vec<bool> {
-    let mut bools = Vec::with_capacity(rows.len());
-    if let Some(run) = values.run(rows.clone()) {
-        // SAFETY: the table is alive.
-        let source = unsafe { run.source() };
-        let read = source.read(0..source.len(), |_, values| {
-            if let Values::Bool(values) = values {
-                bools.extend(values.iter().map(|value| value.0 != 0));
-            }
-            Ok::<(), NotPlain>(())
-        });
-        debug_assert_eq!(read, Ok(()), "bits are plain");
-    }
-    bools
+/// Hands numbers or bools to `visit`, run by run.
+fn read(dense: &Dense<'_>, mut visit: impl FnMut(Values<'_>)) {
+    let Some(run) = dense.values.run(dense.rows.clone()) else { return };
+    // SAFETY: the array has made it, and is alive.
+    let source = unsafe { run.source() };
+    let read = source.read(0..source.len(), |_, values| {
+        visit(values);
+        Ok::<(), NotPlain>(())
+    });
+    debug_assert_eq!(read, Ok(()), "what Arrow has is plain");
 }
 
 fn descr_of(py: Python<'_>, element: Element) -> Bound<'_, PyArrayDescr> {
