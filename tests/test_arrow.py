@@ -22,6 +22,7 @@ from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate._core import ArrowTable
 from dpo_collate.named import NAMES, named
 from dpo_collate.trainers import openrlhf
+from dpo_collate.trainers.internvl import concat_pad_data_collator
 from dpo_collate.trainers.llamafactory import PairwiseDataCollatorWithPadding
 from dpo_collate.trainers.open_instruct import TensorDataCollatorWithFlatteningDPO
 from drop_ins import DROP_INS
@@ -249,7 +250,7 @@ def test_the_plain_function_takes_tables() -> None:
 
 @pytest.mark.parametrize("kind", ["lists", "table"])
 def test_open_instruct_looks_at_no_pair_behind_those_that_fit(kind: str) -> None:
-    sides = {"chosen": [[1] * 8, [1] * 8, [1], None], "rejected": [[2], [2], [2] * 20, [2]]}
+    sides: dict[str, list[Any]] = {"chosen": [[1] * 8, [1] * 8, [1], None], "rejected": [[2], [2], [2] * 20, [2]]}
     columns: dict[str, list[Any]] = {
         f"{side}_{of}": rows for side, rows in sides.items() for of in ("input_ids", "labels")
     }
@@ -273,3 +274,12 @@ def test_llamafactory_refuses_raw_media_of_tables(key: str) -> None:
     assert collator(pa.table(columns | {key: [None, []]}))
     with pytest.raises(TypeError, match=f"^sample 1: '{key}' holds raw media"):
         collator(pa.table(columns | {key: [None, ["a.png"]]}))
+
+
+@pytest.mark.parametrize("label", [[5], [None], None, ["five"]])
+def test_labels_of_internvl_come_first_where_samples_have_others(label: Any) -> None:
+    columns = {"input_ids": [[1, 2]], "labels": [[3, 4]], "pixel_values": [[[0.5]]], "image_flags": [[1]]}
+    rows = pa.table(columns | ({} if label is None else {"label": label}))
+    batch = concat_pad_data_collator(rows)
+    assert told(batch) == told(concat_pad_data_collator(rows.to_pylist()))
+    assert next(iter(batch)) == ("input_ids" if label in (None, [None]) else "labels")

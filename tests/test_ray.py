@@ -399,6 +399,13 @@ def test_numbers_become_tensors_of_no_dimension() -> None:
     ]
 
 
+def test_a_class_is_no_collator() -> None:
+    with pytest.raises(
+        TypeError, match=r"^collator=<class .*: expected a PreferenceCollator, or a function that takes"
+    ):
+        collate_fn(PreferenceCollator)
+
+
 @pytest.mark.parametrize(
     ("value", "dtype"),
     [

@@ -205,8 +205,8 @@ class ArrowBatch:
 
     def __iter__(self) -> NoReturn:
         raise TypeError(
-            "rows of an Arrow table were taken for a list of samples, which their to_pylist() makes: with transformers' "
-            "Trainer, pass remove_unused_columns=False in its TrainingArguments"
+            "rows of an Arrow table were taken for a list of samples, which their to_pylist() makes: with "
+            "transformers' Trainer, pass remove_unused_columns=False in its TrainingArguments"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

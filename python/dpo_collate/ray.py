@@ -88,7 +88,7 @@ def collate_fn(collator: Callable[[Any], Any]) -> ArrowBatchCollateFn:
     """
     if isinstance(collator, PreferenceCollator):
         _check(collator)
-    elif not callable(collator) or isinstance(collator, type):
+    elif isinstance(collator, type) or not callable(collator):
         raise TypeError(f"collator={collator!r}: expected a PreferenceCollator, or a function that takes a table")
     return _CollateFn(collator)
 

@@ -1,5 +1,6 @@
 //! Tables in Arrow's memory, as the Python layer has them.
 
+use std::fmt::Display;
 use std::sync::Arc;
 
 use numpy::{PyArray1, PyReadonlyArray1};
@@ -111,25 +112,33 @@ impl ArrowTable {
             let mut lengths = Vec::new();
             let refused = |_| PyMemoryError::new_err(format!("there is no memory for {count} lengths"));
             lengths.try_reserve_exact(count).map_err(refused)?;
-            // The batch of the row before, which is mostly that of the next one.
-            let mut known: Option<(&RecordBatch, Array<'_>)> = None;
-            for place in 0..count {
+            let mut push = |column: &Array<'_>, row, place| -> PyResult<()> {
                 if place % ROWS_BETWEEN_SIGNALS == 0 {
                     py.check_signals()?;
                 }
-                let row = match &rows {
-                    Some(rows) => usize::try_from(rows.as_array()[place]).unwrap_or(usize::MAX),
-                    None => place,
-                };
-                let (batch, at) = table.find(row).ok_or_else(|| no_row(row, table))?;
+                let length = cell::length(column, row, unbatch).and_then(|length| length.ok_or(Cause::IsNone));
+                let length = length.map_err(|cause| Failure::from(CollateError::at(place, key, cause)))?;
+                lengths.push(i64::try_from(length).unwrap_or(i64::MAX));
+                Ok(())
+            };
+            let Some(wanted) = &rows else {
+                for (batch, rows, first) in table.parts() {
+                    let column = column(batch, first, key)?;
+                    rows.zip(first..).try_for_each(|(row, place)| push(&column, row, place))?;
+                }
+                return Ok(PyArray1::from_vec(py, lengths));
+            };
+            // The batch of the row before, which is mostly that of the next one.
+            let mut known: Option<(&RecordBatch, Array<'_>)> = None;
+            for (place, &row) in wanted.as_array().iter().enumerate() {
+                let found = usize::try_from(row).ok().and_then(|row| table.find(row));
+                let (batch, at) = found.ok_or_else(|| no_row(row, table))?;
                 let column = match known {
                     Some((same, column)) if std::ptr::eq(same, batch) => column,
                     _ => column(batch, place, key)?,
                 };
                 known = Some((batch, column));
-                let length = cell::length(&column, at, unbatch).and_then(|length| length.ok_or(Cause::IsNone));
-                let length = length.map_err(|cause| Failure::from(CollateError::at(place, key, cause)))?;
-                lengths.push(i64::try_from(length).unwrap_or(i64::MAX));
+                push(&column, at, place)?;
             }
             Ok(PyArray1::from_vec(py, lengths))
         })
@@ -168,7 +177,7 @@ impl ArrowTable {
     }
 }
 
-fn no_row(row: usize, table: &Table) -> PyErr {
+fn no_row(row: impl Display, table: &Table) -> PyErr {
     PyIndexError::new_err(format!("no row {row}: there are {}", table.rows()))
 }
 

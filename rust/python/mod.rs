@@ -159,9 +159,7 @@ impl Collator {
                 } else {
                     ""
                 };
-                return Err(PyTypeError::new_err(format!(
-                    "expected a list of samples or a table, got {found}{hint}"
-                )));
+                return Err(PyTypeError::new_err(format!("expected a list of samples or a table, got {found}{hint}")));
             };
             let collated = self.view_and_fill(&mut gathered, min_length)?;
             self.wrap(samples.py(), &gathered, collated)
