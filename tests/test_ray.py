@@ -403,7 +403,7 @@ def test_a_class_is_no_collator() -> None:
     with pytest.raises(
         TypeError, match=r"^collator=<class .*: expected a PreferenceCollator, or a function that takes"
     ):
-        collate_fn(PreferenceCollator)
+        collate_fn(PreferenceCollator)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
