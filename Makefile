@@ -85,7 +85,7 @@ test-python: build ## Test the package, with coverage
 test-oldest: .venv/.tools ## Test with the oldest torch and NumPy that are supported (in an environment of its own)
 	$(PYTHON) -m venv target/oldest
 	target/oldest/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
-	target/oldest/bin/python -m pip install --quiet --group test --group demo --group tables 'torch==2.4.*' 'numpy==1.26.*'
+	target/oldest/bin/python -m pip install --quiet --group test --group demo --group tables 'torch==2.4.*' 'numpy==1.26.*' 'pyarrow==21.*'
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/target/oldest $(BIN)/maturin develop --quiet --release --target-dir $(MATURIN_TARGET)
 	target/oldest/bin/python -m pytest --quiet --ignore tests/test_ray.py --ignore python/dpo_collate/ray.py
 
