@@ -1,7 +1,9 @@
 """One Hypothesis profile for all tests; the number of examples comes from ``HYPOTHESIS_MAX_EXAMPLES``."""
 
 import os
+from typing import Any
 
+import pytest
 import torch
 from hypothesis import HealthCheck, Phase, settings
 
@@ -14,3 +16,13 @@ settings.register_profile(
 )
 settings.load_profile("dpo_collate")
 torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The data set ``data_sets.plain``, in memory-mapped files."""
+    from data_sets import datasets, plain  # noqa: PLC0415 - only where it is asked for: it takes a second
+
+    folder = tmp_path_factory.mktemp("stored")
+    plain().save_to_disk(folder, num_shards=2)
+    return datasets.load_from_disk(folder)
