@@ -54,7 +54,7 @@ impl<'py> Gathered<'py> {
         for (batch, rows, first) in table.parts() {
             // Batches of one stream have one schema, and tables of one data set equal ones: it is looked at once.
             let uses = match known.take() {
-                Some((schema, uses)) if Arc::ptr_eq(schema, batch.schema()) || schema == batch.schema() => uses,
+                Some((schema, uses)) if schema == batch.schema() => uses, // quick where it is the very same
                 _ => gathered.uses(py, batch, first, keys)?,
             };
             gathered.take_rows(&objects, batch, (rows, first), &uses, keys)?;

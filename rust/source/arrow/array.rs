@@ -190,8 +190,8 @@ impl<'a> Array<'a> {
         Self::new(&self.field.children[index], self.raw_child(index)?)
     }
 
-    /// The row of a struct's fields, or the first item of a list of fixed size, for a row of this array.
-    fn inner(&self, row: usize) -> usize {
+    /// Where a row is, counted from where the buffers begin.
+    fn place(&self, row: usize) -> usize {
         self.offset + row
     }
 
@@ -225,7 +225,8 @@ impl<'a> Array<'a> {
         let bytes = unsafe { slice::from_raw_parts(validity, end.div_ceil(8)) };
         let bit = |at: usize| bytes[at / 8] >> (at % 8) & 1 == 0;
         // Byte by byte where they are whole: mostly nothing is null.
-        let (first, last) = (begin.next_multiple_of(8).min(end), (end / 8 * 8).max(begin.next_multiple_of(8).min(end)));
+        let first = begin.next_multiple_of(8).min(end);
+        let last = (end / 8 * 8).max(first);
         let found = (begin..first).find(|&at| bit(at)).or_else(|| {
             let whole = bytes[first / 8..last / 8].iter().position(|&byte| byte != u8::MAX);
             let rest = whole.map_or(last, |byte| first + byte * 8);
@@ -243,7 +244,7 @@ impl<'a> Array<'a> {
         let child = self.raw_child(0)?.length;
         let range = match self.field.kind {
             Kind::FixedSizeList(size) => {
-                let begin = self.inner(row) * size; // `check_buffers`: neither wraps, and the child is as long
+                let begin = self.place(row) * size; // `check_buffers`: neither wraps, and the child is as long
                 return Ok(begin..begin + size);
             }
             Kind::List(offsets) => self.range(offsets, row)?,
@@ -258,7 +259,7 @@ impl<'a> Array<'a> {
     /// Where a row begins and ends, by the offsets.
     fn range(&self, offsets: Offsets, row: usize) -> Result<Range<usize>, Broken> {
         let buffer = self.buffer(1).ok_or(Broken("it has rows, but their buffer is at NULL"))?;
-        let at = self.inner(row);
+        let at = self.place(row);
         // SAFETY: there is an offset more than rows.
         let (begin, end) = unsafe {
             match offsets {
@@ -361,7 +362,7 @@ impl<'a> Array<'a> {
     /// The bytes of a row of a view type: in the record itself, or in one of the buffers behind it.
     fn viewed(&self, row: usize) -> Result<&'a [u8], Broken> {
         let views = self.buffer(1).ok_or(Broken("it has rows, but their buffer is at NULL"))?;
-        let record = views.wrapping_add(self.inner(row) * VIEW);
+        let record = views.wrapping_add(self.place(row) * VIEW);
         // SAFETY: there is a record for each row; its parts are integers of 32 bits.
         let part = |index: usize| unsafe { read::<i32>(record, index) };
         let length = usize::try_from(part(0)).map_err(|_| Broken("a text has a negative length"))?;
