@@ -222,7 +222,7 @@ def test_missing_columns() -> None:
 
 WRONG: dict[str, tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = {
     "layout's name": (("stacked",), {}, ValueError, "layout='stacked': expected 'separate' or "),
-    "layout's type": ((7,), {}, TypeError, "layout=7: expected 'separate', .*, a dpo_collate.layout.Layout or a Pref"),
+    "layout's type": ((7,), {}, TypeError, "7: expected 'separate', .*, a dpo_collate.layout.Layout, a Pref"),
     "inputs": (("separate",), {"inputs": "all"}, ValueError, "inputs='all': expected None or 'full' or 'split'"),
     "inputs of a collator": ((COLLATOR,), {"inputs": "full"}, ValueError, "inputs='full': only a named layout has"),
     "inputs of a layout": ((named("separate"),), {"inputs": "full"}, ValueError, "inputs='full': only a named layout"),

@@ -7,22 +7,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrow_rows import ArrowRows, check_column, hugging_face
+from ._behind import table_of
 from ._core import ArrowTable
 from ._samples import is_table, listed
 from ._wildcards import expanded, has_wildcards
-from .collator import PreferenceCollator
-from .layout import Layout
-from .named import NAMES, named
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
-    from .layout import Matrix
+    from .collator import PreferenceCollator
+    from .layout import Layout, Matrix
     from .named import Inputs
 
 
 def lengths(
-    data: Any, layout: str | Layout | PreferenceCollator = "separate", *, inputs: Inputs | None = None
+    data: Any,
+    layout: str | Layout | PreferenceCollator | Callable[..., Any] = "separate",
+    *,
+    inputs: Inputs | None = None,
 ) -> npt.NDArray[np.int64]:
     """How many tokens each row has that a sample gives to a batch, before truncation and padding.
 
@@ -44,7 +48,8 @@ def lengths(
         data: A ``datasets.Dataset`` (shuffled, selected, …), an :class:`ArrowRows`, or a table: whatever has the Arrow
             PyCapsule protocol, such as those of pyarrow, polars and DuckDB; or a list of tables, their rows one after
             the other.
-        layout: Name of a layout, a :class:`dpo_collate.layout.Layout`, or a collator, whose layout is meant.
+        layout: Name of a layout, a :class:`dpo_collate.layout.Layout`, or a collator, whose layout is meant: a
+            ``PreferenceCollator``, a drop-in, or a function that calls one.
         inputs: What samples have, of a named layout; see :func:`dpo_collate.named.named`.
 
     Returns:
@@ -66,7 +71,7 @@ def lengths(
         array([[1, 2, 1],
                [2, 1, 0]])
     """
-    table = _table_of(layout, inputs)
+    table = table_of(layout, inputs)
     source, names, order = _source(data)
     if has_wildcards(table):
         table = expanded(table, names)
@@ -80,21 +85,6 @@ def lengths(
         for key in row:
             found[:, column] += of[key]
     return found
-
-
-def _table_of(layout: Any, inputs: Inputs | None) -> Layout:
-    """The table of the layout that is meant."""
-    if isinstance(layout, str):
-        return named(layout, inputs)
-    if not isinstance(layout, Layout | PreferenceCollator):
-        names = ", ".join(map(repr, NAMES))
-        raise TypeError(
-            f"layout={layout!r}: expected {names}, a dpo_collate.layout.Layout or a PreferenceCollator; of a drop-in, "
-            f"name the layout that has such rows, as in lengths(data, 'concatenated', inputs='split')"
-        )
-    if inputs is not None:
-        raise ValueError(f"inputs={inputs!r}: only a named layout has forms to choose from")
-    return layout if isinstance(layout, Layout) else layout._table  # noqa: SLF001 - of this package
 
 
 def _token_rows(layout: Layout) -> list[tuple[str, ...]]:

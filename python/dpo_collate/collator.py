@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeAlias, get_args
 
 from . import _convert
+from ._asking import Answer, asking
 from ._checks import check_choice, check_count, check_int64, check_tuple
 from ._core import Collator
 from ._finish import Finish
@@ -217,6 +218,8 @@ class PreferenceCollator:
             and lists; or the nest of them that the layout's ``returns`` is.
         """
         min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
+        if asking.now:
+            raise Answer(self, min_length)
         form = self._form
         plain = type(samples) is list and samples and type(samples[0]) is dict
         if not plain or form is None or not form.done_by_core:
