@@ -9,6 +9,7 @@ import numpy as np
 from ._arrow_rows import ArrowRows, check_column, hugging_face
 from ._behind import table_of
 from ._core import ArrowTable
+from ._grids import token_rows
 from ._samples import is_table, listed
 from ._wildcards import expanded, has_wildcards
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .collator import PreferenceCollator
-    from .layout import Layout, Matrix
+    from .layout import Layout
     from .named import Inputs
 
 
@@ -75,7 +76,7 @@ def lengths(
     source, names, order = _source(data)
     if has_wildcards(table):
         table = expanded(table, names)
-    rows = _token_rows(table)
+    rows = token_rows(table)
     keys = tuple(dict.fromkeys(key for row in rows for key in row))
     for key in keys:
         check_column(key, names)
@@ -85,26 +86,6 @@ def lengths(
         for key in row:
             found[:, column] += of[key]
     return found
-
-
-def _token_rows(layout: Layout) -> list[tuple[str, ...]]:
-    """The keys of the segments of each row of token ids."""
-    found: dict[tuple[str, ...], None] = {}
-    known: set[tuple[str, ...]] = set()
-    for matrix in layout.matrices:
-        if matrix.optional:
-            continue
-        shows_ids = _shows_ids(matrix)
-        for stems in matrix.rows:
-            if shows_ids or stems not in known:
-                found[tuple(matrix.tokens.replace("{}", stem) for stem in stems)] = None
-        known.update(matrix.rows)
-    return list(found)
-
-
-def _shows_ids(matrix: Matrix) -> bool:
-    """Whether its tokens are ids for certain: they are padded with the pad id."""
-    return any(column.of == "tokens" and column.pad in {None, "pad_token_id"} for column in matrix.columns)
 
 
 def _source(data: Any) -> tuple[ArrowTable, tuple[str, ...], npt.NDArray[np.int64] | None]:
