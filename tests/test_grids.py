@@ -98,6 +98,10 @@ LAYOUTS = {
         (matrix("{}_ids", stems=("chosen",)), matrix("{}_mask", MASK, stems=("other", "chosen"))),
         [((0,), 8), ((1, 0), 1)],
     ),
+    "other ids": (
+        (matrix("{}_ids"), matrix("{}_more"), matrix("{}_mask", MASK, stems=("chosen", "new"))),
+        [((0, 1), 8), ((2, 3), 8), ((0, 4), 1)],
+    ),
     "optional": ((matrix("{}_ids"), matrix("{}_types", MASK, stems=("",), optional=True)), [((0, 1), 8)]),
     "one row twice": ((matrix("{}_ids", stems=("chosen", "chosen")),), [((0, 0), 8)]),
 }
@@ -118,6 +122,14 @@ def test_grids_of_options() -> None:
     assert grid == Grid(rows=(0, 1), length=length, flat=False, drop_last=0, itemsize=40)
     assert widths(length, np.array([0, 1, 24, 25])).tolist() == [0, 24, 24, 48]
     assert kept(replace(grid, drop_last=2), np.array([[1, 5]], np.int32)).tolist() == [[0, 3]]
+
+
+def test_rows_that_are_rounded() -> None:
+    layout = named("padding_free")
+    length = Length(row_multiple_of=4, multiple_of=6)
+    (grid,) = grids_of(replace(layout, matrices=(replace(layout.matrices[0], length=length),)))
+    lengths = np.array([[1, 5], [4, 0], [7, 7]])
+    assert cells(grid, lengths, np.array([2, 0, 1]), np.array([0, 2, 3])).tolist() == [36, 12]
 
 
 def test_no_batches() -> None:
