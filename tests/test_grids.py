@@ -99,7 +99,11 @@ LAYOUTS = {
         [((0,), 8), ((1, 0), 1)],
     ),
     "other ids": (
-        (matrix("{}_ids"), matrix("{}_more"), matrix("{}_mask", MASK, stems=("chosen", "new"))),
+        (
+            matrix("{}_ids"),
+            matrix("{}_more", replace(IDS, name="more")),
+            matrix("{}_mask", MASK, stems=("chosen", "new")),
+        ),
         [((0, 1), 8), ((2, 3), 8), ((0, 4), 1)],
     ),
     "optional": ((matrix("{}_ids"), matrix("{}_types", MASK, stems=("",), optional=True)), [((0, 1), 8)]),
