@@ -39,7 +39,7 @@ pub enum Truncation {
     Error,
 }
 
-/// How long the rows of a matrix are: width = longest row after truncation, rounded up.
+/// How long the rows of a matrix are: width = longest row after truncation (flat: all rows), rounded up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Length {
     /// Most tokens of a joined row.
@@ -54,6 +54,31 @@ pub struct Length {
     pub buckets: Vec<usize>,
     /// Of a flat matrix: every row takes a multiple of so many cells.
     pub row_multiple_of: usize,
+}
+
+impl Length {
+    /// How many tokens of a joined row truncation leaves.
+    #[must_use]
+    pub fn kept(&self, tokens: usize) -> usize {
+        self.max_length.map_or(tokens, |most| tokens.min(most))
+    }
+
+    /// The cells that so many tokens take of a flat matrix, if there is such a number.
+    #[must_use]
+    pub fn row(&self, tokens: usize) -> Option<usize> {
+        tokens.checked_next_multiple_of(self.row_multiple_of)
+    }
+
+    /// The width for so many cells, if there is a bucket (or a number) for it.
+    #[must_use]
+    pub fn width(&self, cells: usize) -> Option<usize> {
+        let width = cells.max(self.min_length);
+        if self.buckets.is_empty() {
+            width.checked_next_multiple_of(self.multiple_of)
+        } else {
+            self.buckets.iter().copied().find(|&bucket| bucket >= width)
+        }
+    }
 }
 
 /// What a flat matrix makes of the cells behind its last row, which are there where its width was

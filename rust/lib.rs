@@ -32,4 +32,5 @@ pub mod plan;
 #[cfg(feature = "python")]
 mod python;
 pub mod rows;
+pub mod sampler;
 pub mod source;

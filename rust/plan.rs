@@ -198,7 +198,7 @@ impl Planner<'_> {
         let key = matrix.rows[part].last().copied().unwrap_or_default();
         let at = |planner: &Self, cause| planner.at(sample, key, cause);
         let flat = matrix.flat.is_some();
-        let taken = if flat { lay_end_to_end(&mut rows, matrix.length.row_multiple_of) } else { Ok(content) };
+        let taken = if flat { lay_end_to_end(&mut rows, &matrix.length) } else { Ok(content) };
         let taken = taken.map_err(|width| at(self, Cause::TooLarge { width }))?;
         let width = self.width(&matrix.length, taken).map_err(|cause| at(self, cause))?;
         if !flat {
@@ -279,7 +279,7 @@ impl Planner<'_> {
                 tokens.checked_add(segment).ok_or_else(|| self.at(sample, key, Cause::TooLarge { width: segment }))?;
             last = key;
         }
-        let kept = matrix.length.max_length.map_or(tokens, |limit| tokens.min(limit));
+        let kept = matrix.length.kept(tokens);
         let (start, end) = match matrix.length.truncation {
             Truncation::Error if kept < tokens => {
                 return Err(self.at(sample, last, Cause::TooLong { tokens, max_length: kept }));
@@ -293,12 +293,12 @@ impl Planner<'_> {
 
     /// The width for so many cells, rounded up.
     fn width(&self, length: &Length, cells: usize) -> Result<usize, Cause> {
-        let width = cells.max(length.min_length).max(self.request.min_length);
-        if let Some(&largest) = length.buckets.last() {
-            let bucket = length.buckets.iter().copied().find(|&bucket| bucket >= width);
-            return bucket.ok_or(Cause::NoBucket { width, largest });
-        }
-        width.checked_next_multiple_of(length.multiple_of).ok_or(Cause::TooLarge { width })
+        let cells = cells.max(self.request.min_length);
+        let width = cells.max(length.min_length);
+        length.width(cells).ok_or_else(|| match length.buckets.last() {
+            Some(&largest) => Cause::NoBucket { width, largest },
+            None => Cause::TooLarge { width },
+        })
     }
 
     /// Whether the column's own keys are there; their lengths are checked against the tokens'.
@@ -392,10 +392,10 @@ impl Planner<'_> {
 
 /// Gives each row as many cells as it needs, rounded up: how many that are together, or, if they are too
 /// many, how many the first have that are.
-fn lay_end_to_end(rows: &mut [Row], multiple_of: usize) -> Result<usize, usize> {
+fn lay_end_to_end(rows: &mut [Row], length: &Length) -> Result<usize, usize> {
     let mut taken = 0_usize;
     for row in rows {
-        row.cells = row.content.checked_next_multiple_of(multiple_of).ok_or(row.content)?;
+        row.cells = length.row(row.content).ok_or(row.content)?;
         taken = taken.checked_add(row.cells).ok_or(usize::MAX)?;
     }
     Ok(taken)

@@ -6,6 +6,7 @@ from typing import Any, Final, TypeAlias, final
 import numpy as np
 import numpy.typing as npt
 
+from ._grids import Grid
 from ._pools import Memory
 from .layout import Layout
 
@@ -15,6 +16,7 @@ __all__ = [
     "Arena",
     "ArrowTable",
     "Collator",
+    "PairPlanner",
     "Rest",
     "__version__",
     "after_fork_in_child",
@@ -83,6 +85,31 @@ class ArrowTable:
     ) -> npt.NDArray[np.int64]: ...
     def size(self, row: int, key: str) -> int | None: ...
     def value(self, row: int, key: str) -> Any: ...
+
+@final
+class PairPlanner:
+    def __new__(
+        cls,
+        lengths: npt.NDArray[np.int64],
+        tiles: npt.NDArray[np.int64] | None,
+        grids: Sequence[Grid],
+        *,
+        batch_size: int | None,
+        max_tokens: int | None,
+        max_tiles: int | None,
+        multiple_of: int,
+        shuffle: bool,
+        window: int | None,
+        drop_last: bool,
+        world_size: int,
+    ) -> PairPlanner: ...
+    @property
+    def refused(self) -> npt.NDArray[np.int64]: ...
+    @property
+    def why(self) -> str | None: ...
+    def plan(
+        self, seed: int, epoch: int
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
 
 def empty(nbytes: int, memory: Memory) -> npt.NDArray[np.uint8]: ...
 

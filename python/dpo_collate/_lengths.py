@@ -72,7 +72,11 @@ def lengths(
         array([[1, 2, 1],
                [2, 1, 0]])
     """
-    table = table_of(layout, inputs)
+    return measured(data, table_of(layout, inputs))[0]
+
+
+def measured(data: Any, table: Layout) -> tuple[npt.NDArray[np.int64], Layout]:
+    """The lengths, and the table without wildcards: what it becomes with the keys of the data."""
     source, names, order = _source(data)
     if has_wildcards(table):
         table = expanded(table, names)
@@ -85,7 +89,7 @@ def lengths(
     for column, row in enumerate(rows):
         for key in row:
             found[:, column] += of[key]
-    return found
+    return found, table
 
 
 def _source(data: Any) -> tuple[ArrowTable, tuple[str, ...], npt.NDArray[np.int64] | None]:

@@ -3,6 +3,7 @@
 mod arrow;
 mod delivery;
 mod errors;
+mod sampler;
 mod table;
 mod wrap;
 
@@ -33,6 +34,8 @@ mod _core {
         Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, close, count_sent, fall_back,
         is_open, open_shared, receive, send, set_open, stats, trim,
     };
+    #[pymodule_export]
+    use super::sampler::PairPlanner;
     #[pymodule_export]
     use super::{Collator, Rest, empty};
 

@@ -42,7 +42,7 @@ enum FillTable {
 }
 
 #[derive(FromPyObject)]
-struct LengthTable {
+pub(super) struct LengthTable {
     max_length: Option<usize>,
     truncation_mode: String,
     min_length: usize,
@@ -314,7 +314,8 @@ impl Resolver {
     }
 }
 
-fn length(table: &LengthTable) -> PyResult<Length> {
+/// Resolves a `dpo_collate.layout.Length`.
+pub(super) fn length(table: &LengthTable) -> PyResult<Length> {
     let truncation = match table.truncation_mode.as_str() {
         "keep_start" => Truncation::KeepStart,
         "keep_end" => Truncation::KeepEnd,

@@ -1,0 +1,126 @@
+//! Pairs become batches: windows, an order in each, and where the order is cut.
+
+use super::bins::{capacity, fill};
+use super::order::{Item, Room, arrange};
+use super::pairs::{Pairs, Tally};
+use super::random::Random;
+use super::{Batches, Rules};
+
+/// Of pairs that stay in their order.
+pub(super) fn in_order(pairs: &Pairs, rules: &Rules, order: Vec<u32>) -> Batches {
+    let ends = cut(pairs, rules, &order);
+    Batches { order, ends }
+}
+
+/// Of pairs in random order: in each window those of like lengths are put together.
+pub(super) fn by_length(pairs: &Pairs, rules: &Rules, mut order: Vec<u32>, random: &mut Random) -> Batches {
+    let window = rules.window(order.len());
+    let shares = Shares::new(pairs, rules, &order);
+    let capacity = capacity(&pairs.grids, rules.limits).filter(|_| rules.multiple_of == 1);
+    let mut ends = Vec::new();
+    let (mut begin, mut end) = (0, 0);
+    // Where windows begin differs from epoch to epoch.
+    let step = rules.step();
+    let mut size = if window < order.len() { step * (1 + random.below(window / step)) } else { window };
+    while end < order.len() {
+        end = end.saturating_add(size).min(order.len());
+        let these = &mut order[begin..end];
+        let mut cuts = if let Some(capacity) = capacity {
+            fill(pairs, rules.limits, capacity, these)
+        } else {
+            shares.sort(pairs, these, random);
+            cut(pairs, rules, these)
+        };
+        // A batch that has room left is made anew with the next window.
+        let last = cuts.len().checked_sub(2).map_or(0, |before| cuts[before]);
+        if end < order.len() && ((end - begin - last) as u64) < rules.limits.batch_size {
+            cuts.pop();
+        }
+        size = if cuts.is_empty() { size.saturating_mul(2) } else { window };
+        ends.extend(cuts.iter().map(|cut| begin + cut));
+        begin = ends.last().copied().unwrap_or_default();
+    }
+    Batches { order, ends }
+}
+
+/// Where batches end, if each has as many pairs as fit.
+fn cut(pairs: &Pairs, rules: &Rules, order: &[u32]) -> Vec<usize> {
+    let mut ends = Vec::new();
+    let mut tally = Tally::new(pairs);
+    let mut at = 0;
+    while at < order.len() {
+        tally.clear();
+        let begin = at;
+        while at < order.len() && tally.fits(order[at], rules.limits) {
+            tally.add(order[at]);
+            at += 1;
+        }
+        // Whoever made `pairs` has seen to it that each fits alone; none is lost if not.
+        at = at.max(begin + 1);
+        let count = at - begin;
+        if count > rules.multiple_of {
+            at -= count % rules.multiple_of;
+        }
+        ends.push(at);
+    }
+    ends
+}
+
+/// Which part of a batch each pair takes, and what the pairs are sorted by.
+struct Shares {
+    /// Of `batch`, by pair.
+    of: Vec<u32>,
+    batch: u64,
+    /// The matrices that are padded, by index.
+    padded: Vec<usize>,
+    rows: Vec<u32>,
+}
+
+impl Shares {
+    fn new(pairs: &Pairs, rules: &Rules, order: &[u32]) -> Self {
+        let padded: Vec<usize> = (0..pairs.grids.len()).filter(|&grid| !pairs.grids[grid].flat).collect();
+        let rows = padded.iter().map(|&grid| u32::try_from(pairs.grids[grid].rows.len()).unwrap_or(u32::MAX)).collect();
+        let limits = rules.limits;
+        // So that a batch of nothing but the smallest share is one, and shares are exact where only pairs count.
+        let most = limits.batch_size.min(order.len().max(1) as u64);
+        let batch = most << (24_u32.saturating_sub(u64::BITS - most.leading_zeros()));
+        let mut of = vec![0; if padded.len() > 1 { pairs.count() } else { 0 }];
+        let mut tally = Tally::new(pairs);
+        for &pair in order.iter().filter(|_| padded.len() > 1) {
+            tally.clear();
+            tally.add(pair);
+            // So many of its kind would fit.
+            let fit = limits.max_tokens / tally.cost().max(1);
+            let fit = fit.min(limits.max_tiles / u64::from(pairs.tiles(pair)).max(1)).clamp(1, most);
+            of[pair as usize] = u32::try_from(batch / fit).unwrap_or(u32::MAX);
+        }
+        Self { of, batch, padded, rows }
+    }
+
+    /// Puts pairs of like lengths side by side.
+    fn sort(&self, pairs: &Pairs, these: &mut [u32], random: &mut Random) {
+        match self.padded.len() {
+            0 => {}
+            1 => self.sort_by::<1>(pairs, these, random),
+            2 => self.sort_by::<2>(pairs, these, random),
+            3 => self.sort_by::<3>(pairs, these, random),
+            // More are no layout's that is known: they cost what they cost.
+            _ => self.sort_by::<4>(pairs, these, random),
+        }
+    }
+
+    fn sort_by<const K: usize>(&self, pairs: &Pairs, these: &mut [u32], random: &mut Random) {
+        let item = |(rank, &pair): (u32, &u32)| {
+            let loads = pairs.loads(pair);
+            let share = self.of.get(pair as usize).copied().unwrap_or_default();
+            Item { widths: std::array::from_fn(|key| loads[self.padded[key]]), share, rank }
+        };
+        let mut items: Vec<Item<K>> = (0..).zip(these.iter()).map(item).collect();
+        let room = Room { batch: self.batch, rows: std::array::from_fn(|key| self.rows[key]) };
+        arrange(&mut items, room, random);
+        let before = these.to_vec();
+        for (place, item) in these.iter_mut().zip(&items) {
+            *place = before[item.rank as usize];
+        }
+    }
+}
