@@ -51,8 +51,8 @@ class PairBatchSampler:
 
     Args:
         lengths: How many tokens the rows of each pair have: what :func:`dpo_collate.datasets.lengths` returns, integers
-            ``[n, rows]``; or a tuple of these columns; or the data themselves, of which that function takes the lengths:
-            a ``datasets.Dataset``, an ``ArrowRows``, a table, or a list of tables.
+            ``[n, rows]``; or a tuple of these columns; or the data themselves, of which that function takes the
+            lengths: a ``datasets.Dataset``, an ``ArrowRows``, a table, or a list of tables.
         collator: The collator that batches are for; or its layout, or the name of one. What it makes of lengths counts:
             its truncation, multiples and buckets.
         max_tokens: Most padded tokens of a batch: of every matrix of token ids its rows times its width.
@@ -67,8 +67,8 @@ class PairBatchSampler:
             (accelerate).
         world_size: Number of ranks.
         batch_size_multiple: The number of pairs of a batch is a multiple of it, except where fewer are left or fit.
-        oversize: A pair that fits no batch alone, or that the collator would refuse, is an error; ``"drop"``: it is left
-            out, and is in ``dropped``.
+        oversize: A pair that fits no batch alone, or that the collator would refuse, is an error; ``"drop"``: it is
+            left out, and is in ``dropped``.
         window: Pairs of a window; None: a fourth of all, at most 204,800. Larger windows have less padding; of smaller
             ones batches are more random. Of no effect with ``shuffle=False``.
 
@@ -202,8 +202,8 @@ class PairBatchSampler:
 
         Args:
             batches: How many batches of this rank are done. None: as many as the newest iterator has given. A
-                ``DataLoader`` with workers takes batches before they are trained on: give it the number of steps, or use
-                torchdata's ``StatefulDataLoader``, which counts by itself.
+                ``DataLoader`` with workers takes batches before they are trained on: give the number of steps, or
+                use torchdata's ``StatefulDataLoader``, which counts by itself.
 
         Returns:
             A dict of numbers and strings, the same on all ranks.
@@ -320,7 +320,8 @@ class _Batches:
         place = self._places[self.done]
         self.done += 1
         begin, end = self._plan.bounds[place : place + 2]
-        return self._plan.order[begin:end].tolist()
+        batch: list[int] = self._plan.order[begin:end].tolist()
+        return batch
 
     def state_dict(self) -> dict[str, int]:
         """How many batches are done: for torchdata's ``StatefulDataLoader``, which asks the sampler for the rest."""
