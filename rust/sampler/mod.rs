@@ -67,11 +67,11 @@ struct Batches {
 }
 
 impl Rules {
-    /// Pairs of a window, a multiple of the step.
+    /// Pairs of a window: all, or a multiple of the step.
     fn window(&self, pairs: usize) -> usize {
         let window = self.window.unwrap_or_else(|| WINDOW.min(pairs / 4));
         let step = self.step();
-        (window / step * step).max(step)
+        if window < pairs { (window / step * step).max(step) } else { window }
     }
 
     /// What windows are multiples of, so that every batch can be full.
