@@ -22,8 +22,9 @@ pub(super) fn by_length(pairs: &Pairs, rules: &Rules, mut order: Vec<u32>, rando
     // Where windows begin differs from epoch to epoch.
     let step = rules.step();
     let mut size = if window < order.len() { step * (1 + random.below(window / step)) } else { window };
-    while end < order.len() {
-        end = end.saturating_add(size).min(order.len());
+    let count = order.len();
+    while end < count {
+        end = end.saturating_add(size).min(count);
         let these = &mut order[begin..end];
         let mut cuts = if let Some(capacity) = capacity {
             fill(pairs, rules.limits, capacity, these)
@@ -33,7 +34,7 @@ pub(super) fn by_length(pairs: &Pairs, rules: &Rules, mut order: Vec<u32>, rando
         };
         // A batch that has room left is made anew with the next window.
         let last = cuts.len().checked_sub(2).map_or(0, |before| cuts[before]);
-        if end < order.len() && ((end - begin - last) as u64) < rules.limits.batch_size {
+        if end < count && shares.leave_room(&these[last..]) {
             cuts.pop();
         }
         size = if cuts.is_empty() { size.saturating_mul(2) } else { window };
@@ -84,9 +85,9 @@ impl Shares {
         // So that a batch of nothing but the smallest share is one, and shares are exact where only pairs count.
         let most = limits.batch_size.min(order.len().max(1) as u64);
         let batch = most << (24_u32.saturating_sub(u64::BITS - most.leading_zeros()));
-        let mut of = vec![0; if padded.len() > 1 { pairs.count() } else { 0 }];
+        let mut of = vec![0; pairs.count()];
         let mut tally = Tally::new(pairs);
-        for &pair in order.iter().filter(|_| padded.len() > 1) {
+        for &pair in order {
             tally.clear();
             tally.add(pair);
             // So many of its kind would fit.
@@ -95,6 +96,11 @@ impl Shares {
             of[pair as usize] = u32::try_from(batch / fit).unwrap_or(u32::MAX);
         }
         Self { of, batch, padded, rows }
+    }
+
+    /// Whether a batch of these has room for a fourth of it.
+    fn leave_room(&self, these: &[u32]) -> bool {
+        these.iter().map(|&pair| u64::from(self.of[pair as usize])).sum::<u64>() <= self.batch / 4 * 3
     }
 
     /// Puts pairs of like lengths side by side.
@@ -112,8 +118,7 @@ impl Shares {
     fn sort_by<const K: usize>(&self, pairs: &Pairs, these: &mut [u32], random: &mut Random) {
         let item = |(rank, &pair): (u32, &u32)| {
             let loads = pairs.loads(pair);
-            let share = self.of.get(pair as usize).copied().unwrap_or_default();
-            Item { widths: std::array::from_fn(|key| loads[self.padded[key]]), share, rank }
+            Item { widths: std::array::from_fn(|key| loads[self.padded[key]]), share: self.of[pair as usize], rank }
         };
         let mut items: Vec<Item<K>> = (0..).zip(these.iter()).map(item).collect();
         let room = Room { batch: self.batch, rows: std::array::from_fn(|key| self.rows[key]) };
