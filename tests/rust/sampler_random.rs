@@ -87,14 +87,22 @@ fn plans_are_what_they_always_were() {
     assert_eq!(found, GOLDEN);
 }
 
-const GOLDEN: [u64; 6] = [0; 6];
+const GOLDEN: [u64; 6] = [
+    0x25af_6dfb_273f_24c6,
+    0x3db5_b72b_d6f2_baab,
+    0xd72d_a820_7be1_7ae6,
+    0xfbed_6ac4_ff3c_3126,
+    0x7c38_d261_3c0b_6b28,
+    0xef2c_f6cf_3aea_9898,
+];
 
 #[test]
 fn epochs_differ() {
     let lengths: Vec<u32> = (0..120).map(|at| at % 37).collect();
     let limits = Limits { batch_size: 4, ..NO_LIMITS };
     let pairs = Pairs::new(&lengths, 2, Vec::new(), separate(), limits);
-    for window in [None, Some(60), Some(1000)] {
+    // With one window fewer sets of pairs are new, but not none.
+    for (window, most) in [(None, 7), (Some(30), 7), (Some(60), 13)] {
         let rules = Rules { limits, window, ..RULES };
         let sets = |seed, epoch| {
             let mut sets = batches(&plan(&pairs, &rules, seed, epoch));
@@ -106,7 +114,7 @@ fn epochs_differ() {
         let first = sets(0, 0);
         for other in [sets(0, 1), sets(1, 0), sets(0, 2)] {
             let same = other.iter().filter(|batch| first.contains(batch)).count();
-            assert!(same <= 7, "{same} of {} batches are those of another epoch", first.len());
+            assert!(same <= most, "{same} of {} batches are those of another epoch", first.len());
         }
     }
 }
