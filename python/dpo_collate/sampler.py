@@ -69,8 +69,9 @@ class PairBatchSampler:
         batch_size_multiple: The number of pairs of a batch is a multiple of it, except where fewer are left or fit.
         oversize: A pair that fits no batch alone, or that the collator would refuse, is an error; ``"drop"``: it is
             left out, and is in ``dropped``.
-        window: Pairs of a window; None: a fourth of all, at most 204,800. Larger windows have less padding; of smaller
-            ones batches are more random. Of no effect with ``shuffle=False``.
+        window: Pairs of a window; None: a fourth of all, but at least 64 and at most 204,800. With a larger window
+            there is less padding, with a smaller one batches are more random; with one window for all pairs, most
+            batches of one epoch are those of another. Of no effect with ``shuffle=False``.
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -136,6 +137,10 @@ class PairBatchSampler:
         self._lengths, table = _measured(lengths, collator)
         self._tiles = _checked_tiles(tiles, max_tiles, len(self._lengths))
         self._grids = grids_of(table)
+        if not self._grids:
+            raise ValueError(
+                f"layout {table.name!r} has no rows of token ids that every pair has: expected one or more"
+            )
         self._rules = rules
         self._oversize = oversize
         self._made = self._planner()

@@ -37,7 +37,7 @@ pub struct Rules {
     pub multiple_of: usize,
     /// Pairs come in another order in each epoch, those of like lengths together; else in that of the data.
     pub shuffle: bool,
-    /// Pairs of a window; None: a fourth of all, but no more than some.
+    /// Pairs of a window; None: a fourth of all, but not too few and not too many.
     pub window: Option<usize>,
     /// Batches that lack pairs, and steps that lack batches, are left out.
     pub drop_last: bool,
@@ -45,8 +45,8 @@ pub struct Rules {
     pub world_size: usize,
 }
 
-/// Most pairs of a window, if nothing else is said.
-const WINDOW: usize = 204_800;
+/// Least and most pairs of a window, if nothing else is said.
+const WINDOW: (usize, usize) = (64, 204_800);
 
 /// The batches of an epoch, those of a step side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ struct Batches {
 impl Rules {
     /// Pairs of a window: all, or a multiple of the step.
     fn window(&self, pairs: usize) -> usize {
-        let window = self.window.unwrap_or_else(|| WINDOW.min(pairs / 4));
+        let window = self.window.unwrap_or_else(|| (pairs / 4).clamp(WINDOW.0, WINDOW.1));
         let step = self.step();
         if window < pairs { (window / step * step).max(step) } else { window }
     }

@@ -101,7 +101,7 @@ fn halve<const K: usize>(items: &mut [Item<K>], room: Room<K>, few: u64, turns: 
     let (worst, shares) = survey(items, room);
     let batches = shares.div_ceil(room.batch).max(2);
     // Not always in the middle, so that the boundaries of another epoch are others.
-    let play = batches / 8;
+    let play = batches / 16;
     let first = batches / 2 - play / 2 + random.below(usize::try_from(play).unwrap_or_default() + 1) as u64;
     let middle = u128::from(first * room.batch) * items.len() as u128 / u128::from(shares.max(1));
     let middle = usize::try_from(middle).unwrap_or(usize::MAX).clamp(1, items.len() - 1);
