@@ -198,9 +198,7 @@ class PairBatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of this rank in this epoch: from where ``load_state_dict`` says, once; else from the start."""
-        self._newest = _Batches(self._planned(), self._places(), self._start)
-        self._start = 0
-        return self._newest
+        return _Batches(self)
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
         """What resumes the epoch after so many batches of it.
@@ -223,6 +221,9 @@ class PairBatchSampler:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes to where a state is of: its epoch, and the batch after those that are done.
 
+        A state in which the epoch is over changes nothing if the sampler is at the epoch after it already: torchdata's
+        loader sets the sampler to its last state after ``set_epoch`` was called.
+
         Raises:
             KeyError: The state lacks something.
             TypeError: A number of it is none.
@@ -234,11 +235,14 @@ class PairBatchSampler:
         before = self._epoch
         self.set_epoch(state["epoch"])
         try:
-            self._start = self._checked_place("the state's batches", state["batches"])
+            start = self._checked_place("the state's batches", state["batches"])
         except (TypeError, ValueError):
             self.set_epoch(before)
             raise
-        self._newest = None
+        if before == self._epoch + 1 and start == len(self):
+            self.set_epoch(before)
+        else:
+            self._start, self._newest = start, None
 
     def costs(self) -> npt.NDArray[np.int64]:
         """The padded tokens of each batch of this epoch, of all ranks: int64 ``[batches]``, step by step.
@@ -268,6 +272,15 @@ class PairBatchSampler:
         """The batches of this rank among those of all ranks."""
         batches = len(self._planned().costs)
         return range(batches) if self._rank is None else range(self._rank, batches, self._world_size)
+
+    def _begun(self, newest: _Batches) -> tuple[_Plan, range, int]:
+        """What an iterator gives, and how much of it is done.
+
+        That is settled when it is asked for its first batch, not when it is made: a ``DataLoader`` with workers makes
+        two, and asks the second.
+        """
+        start, self._start, self._newest = self._start, 0, newest
+        return self._planned(), self._places(), start
 
     def _done(self) -> int:
         return self._start if self._newest is None else self._newest.done
@@ -311,15 +324,18 @@ class _Plan:
 class _Batches:
     """An iterator of batches, which knows how many it has given."""
 
-    def __init__(self, plan: _Plan, places: range, done: int) -> None:
-        self._plan = plan
-        self._places = places
-        self.done = done
+    def __init__(self, sampler: PairBatchSampler) -> None:
+        self._sampler = sampler
+        self._plan: _Plan | None = None
+        self._places = range(0)
+        self.done = 0
 
     def __iter__(self) -> _Batches:
         return self
 
     def __next__(self) -> list[int]:
+        if self._plan is None:
+            self._plan, self._places, self.done = self._sampler._begun(self)  # noqa: SLF001 - of this module
         if self.done >= len(self._places):
             raise StopIteration
         place = self._places[self.done]
@@ -327,13 +343,6 @@ class _Batches:
         begin, end = self._plan.bounds[place : place + 2]
         batch: list[int] = self._plan.order[begin:end].tolist()
         return batch
-
-    def state_dict(self) -> dict[str, int]:
-        """How many batches are done: for torchdata's ``StatefulDataLoader``, which asks the sampler for the rest."""
-        return {"batches": self.done}
-
-    def load_state_dict(self, state: Mapping[str, int]) -> None:
-        self.done = state["batches"]
 
 
 def _measured(lengths: Any, collator: Any) -> tuple[npt.NDArray[np.int64], Layout]:
