@@ -72,6 +72,9 @@ class PairBatchSampler:
         window: Pairs of a window; None: a fourth of all, but at least 64 and at most 204,800. With a larger window
             there is less padding, with a smaller one batches are more random; with one window for all pairs, most
             batches of one epoch are those of another. Of no effect with ``shuffle=False``.
+        epochs: So many epochs, from epoch 0 on, are equally long: as long as the longest of them, as batches of the
+            others are split. (If a later one were longer, a few of its batches are left out.) For what takes that for
+            granted: transformers' ``Trainer``, plans of the learning rate. None: they differ by a few batches.
 
     Raises:
         TypeError: An argument is of the wrong kind.
@@ -109,6 +112,7 @@ class PairBatchSampler:
         batch_size_multiple: int = 1,
         oversize: Literal["error", "drop"] = "error",
         window: int | None = None,
+        epochs: int | None = None,
     ) -> None:
         limits = {"max_tokens": max_tokens, "batch_size": batch_size, "max_tiles": max_tiles}
         limits = {name: limit if limit is None else check_count(name, limit, 1) for name, limit in limits.items()}
@@ -147,6 +151,10 @@ class PairBatchSampler:
         self.dropped: npt.NDArray[np.int64] = self._made.refused
         self._usable = len(self._lengths) - len(self.dropped)
         self._check_pairs()
+        self._steps: int | None = None
+        if epochs is not None:
+            longest = max(len(self._planned_of(epoch).costs) for epoch in range(check_count("epochs", epochs, 1)))
+            self._steps = longest // self._world_size
         self._epoch = 0
         self._start = 0
         self._newest: _Batches | None = None
@@ -265,8 +273,11 @@ class PairBatchSampler:
 
     def _planned(self) -> _Plan:
         if self._plan is None:
-            self._plan = _Plan(*self._made.plan(self._seed & _ALL_BITS, self._epoch))
+            self._plan = self._planned_of(self._epoch)
         return self._plan
+
+    def _planned_of(self, epoch: int) -> _Plan:
+        return _Plan(*self._made.plan(self._seed & _ALL_BITS, epoch, self._steps))
 
     def _places(self) -> range:
         """The batches of this rank among those of all ranks."""
@@ -295,7 +306,7 @@ class PairBatchSampler:
         """What must be the same where an epoch is resumed."""
         if self._digest is None:
             digest = hashlib.blake2b(digest_size=16)
-            options = {**self._rules, "every_rank": self._rank is None}
+            options = {**self._rules, "every_rank": self._rank is None, "steps": self._steps}
             digest.update(repr((self._grids, sorted(options.items()))).encode())
             for array in (self._lengths, self._tiles):
                 if array is not None:

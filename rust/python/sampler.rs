@@ -79,9 +79,10 @@ impl PairPlanner {
     }
 
     /// The batches of an epoch, those of a step side by side: the order of pairs, the bounds of batches in it, their costs.
-    fn plan<'py>(&self, py: Python<'py>, seed: u64, epoch: u64) -> PyResult<Arrays<'py>> {
+    #[pyo3(signature = (seed, epoch, steps=None))]
+    fn plan<'py>(&self, py: Python<'py>, seed: u64, epoch: u64, steps: Option<usize>) -> PyResult<Arrays<'py>> {
         guarded(|| {
-            let Plan { order, bounds, costs } = py.detach(|| plan(&self.pairs, &self.rules, seed, epoch));
+            let Plan { order, bounds, costs } = py.detach(|| plan(&self.pairs, &self.rules, seed, epoch, steps));
             let bounds = bounds.iter().map(|&bound| i64::try_from(bound).unwrap_or(i64::MAX));
             let costs = costs.iter().map(|&cost| i64::try_from(cost).unwrap_or(i64::MAX));
             Ok((PyArray1::from_vec(py, order), PyArray1::from_iter(py, bounds), PyArray1::from_iter(py, costs)))

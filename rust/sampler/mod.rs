@@ -80,12 +80,13 @@ impl Rules {
     }
 }
 
-/// Plans an epoch.
+/// Plans an epoch. With `steps` it has so many: batches are split to make them, as far as they can be; those that are too
+/// many are left out.
 ///
 /// # Panics
 /// If a number of the rules is 0.
 #[must_use]
-pub fn plan(pairs: &Pairs, rules: &Rules, seed: u64, epoch: u64) -> Plan {
+pub fn plan(pairs: &Pairs, rules: &Rules, seed: u64, epoch: u64, steps: Option<usize>) -> Plan {
     assert!(rules.world_size > 0 && rules.multiple_of > 0 && rules.step() > 0, "{rules:?}");
     let mut random = Random::new(seed, epoch);
     let mut order = pairs.usable().to_vec();
@@ -100,5 +101,5 @@ pub fn plan(pairs: &Pairs, rules: &Rules, seed: u64, epoch: u64) -> Plan {
     } else {
         pack::in_order(pairs, rules, order)
     };
-    deal::deal(pairs, rules, &batches, &mut random)
+    deal::deal(pairs, rules, &batches, steps, &mut random)
 }
