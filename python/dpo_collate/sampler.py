@@ -17,6 +17,7 @@ from ._core import PairPlanner
 from ._grids import grids_of, kept, token_rows
 from ._lengths import measured
 from ._samples import is_table
+from ._trainer_mixin import PairBatchSamplerMixin
 from ._wildcards import has_wildcards
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from .collator import PreferenceCollator
     from .layout import Layout
 
-__all__ = ["PairBatchSampler"]
+__all__ = ["PairBatchSampler", "PairBatchSamplerMixin"]
 
 
 class PairBatchSampler:
