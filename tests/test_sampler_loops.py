@@ -371,15 +371,28 @@ class Spy:
 def test_trainer_and_its_options(make: Any, training: Any) -> None:
     """A data set whose columns it removes; a seed for the data; lengths and a collator that are given."""
     trainer = make(plain(), training.NamedModel(), remove_unused_columns=True, data_seed=7, num_train_epochs=1)
-    of = lengths(plain(), COLLATOR)
+    of = lengths(plain(), COLLATOR)[::-1]
     sampler = trainer.use_pair_batches(lengths=of, collator="separate", batch_size=5, window=10)
     trainer.data_collator = Spy()
     trainer.train()
     assert trainer.data_collator.keys == {key for key in plain().column_names if key != "prompt"}
     wanted = PairBatchSampler(of, "separate", batch_size=5, window=10, seed=7)
     assert seen(trainer) == list(wanted) == list(sampler)
-    assert list(make(seed=7).use_pair_batches(batch_size=5, window=10)) == list(wanted)
-    assert list(make(seed=8).use_pair_batches(batch_size=5, window=10)) != list(wanted)
+    for options, more, equal in (({"seed": 7}, {}, True), ({"seed": 8}, {}, False), ({"seed": 8}, {"seed": 7}, True)):
+        found = make(**options).use_pair_batches(lengths=of, batch_size=5, window=10, **more)
+        assert (list(found) == list(wanted)) == equal
+
+
+def test_trainer_of_many_epochs(make: Any) -> None:
+    """At least four are equally long; as many as are trained."""
+
+    def longest(seed: int) -> list[int]:
+        return list(itertools.accumulate((len(plan(epoch, seed=seed)) for epoch in range(6)), max))
+
+    seed = next(seed for seed in itertools.count() if longest(seed)[0] < longest(seed)[3] < longest(seed)[5])
+    for count, last in ((1, 3), (4, 3), (5.5, 5)):
+        sampler = make(num_train_epochs=count, seed=seed).use_pair_batches(max_tokens=BUDGET)
+        assert len(sampler) == longest(seed)[last]
 
 
 def test_trainer_refuses(make: Any) -> None:
@@ -437,6 +450,7 @@ def test_what_the_mixin_makes_of_a_loader(accelerate: Any) -> None:
     }
     trainer = Trainer()
     sampler = trainer.use_pair_batches(max_tokens=BUDGET)
+    assert sampler.state_dict()["world_size"] == 2
     loader = trainer.get_train_dataloader()
     assert trainer.accelerator.even_batches
     of_the_loader = {name: getattr(loader, name) for name in told}
