@@ -207,7 +207,8 @@ class PairBatchSampler:
 
     def __iter__(self) -> Iterator[list[int]]:
         """The batches of this rank in this epoch: from where ``load_state_dict`` says, once; else from the start."""
-        return _Batches(self)
+        self._newest = _Batches(self, self._start)
+        return self._newest
 
     def state_dict(self, batches: int | None = None) -> dict[str, Any]:
         """What resumes the epoch after so many batches of it.
@@ -288,8 +289,8 @@ class PairBatchSampler:
     def _begun(self, newest: _Batches) -> tuple[_Plan, range, int]:
         """What an iterator gives, and how much of it is done.
 
-        That is settled when it is asked for its first batch, not when it is made: a ``DataLoader`` with workers makes
-        two, and asks the second.
+        That is settled when it is asked for its first batch, not when it is made: after ``load_state_dict`` as well a
+        ``DataLoader`` with workers makes two, and asks the second.
         """
         start, self._start, self._newest = self._start, 0, newest
         return self._planned(), self._places(), start
@@ -336,11 +337,11 @@ class _Plan:
 class _Batches:
     """An iterator of batches, which knows how many it has given."""
 
-    def __init__(self, sampler: PairBatchSampler) -> None:
+    def __init__(self, sampler: PairBatchSampler, done: int) -> None:
         self._sampler = sampler
         self._plan: _Plan | None = None
         self._places = range(0)
-        self.done = 0
+        self.done = done
 
     def __iter__(self) -> _Batches:
         return self

@@ -62,7 +62,10 @@ impl PairPlanner {
             let limits =
                 Limits { batch_size: most(batch_size), max_tokens: most(max_tokens), max_tiles: most(max_tiles) };
             let pairs = py.detach(|| Pairs::new(&lengths, rows, tiles, grids, limits));
-            Ok(Self { pairs, rules: Rules { limits, multiple_of, shuffle, window, drop_last, world_size } })
+            Ok(Self {
+                pairs,
+                rules: Rules { limits, multiple_of, shuffle, window, drop_last, world_size, steps: None },
+            })
         })
     }
 
@@ -82,7 +85,8 @@ impl PairPlanner {
     #[pyo3(signature = (seed, epoch, steps=None))]
     fn plan<'py>(&self, py: Python<'py>, seed: u64, epoch: u64, steps: Option<usize>) -> PyResult<Arrays<'py>> {
         guarded(|| {
-            let Plan { order, bounds, costs } = py.detach(|| plan(&self.pairs, &self.rules, seed, epoch, steps));
+            let Plan { order, bounds, costs } =
+                py.detach(|| plan(&self.pairs, &Rules { steps, ..self.rules }, seed, epoch));
             let bounds = bounds.iter().map(|&bound| i64::try_from(bound).unwrap_or(i64::MAX));
             let costs = costs.iter().map(|&cost| i64::try_from(cost).unwrap_or(i64::MAX));
             Ok((PyArray1::from_vec(py, order), PyArray1::from_iter(py, bounds), PyArray1::from_iter(py, costs)))

@@ -14,8 +14,8 @@ struct Batch {
     end: usize,
 }
 
-/// Deals the batches of an epoch out, in so many steps if that is said.
-pub(super) fn deal(pairs: &Pairs, rules: &Rules, batches: &Batches, steps: Option<usize>, random: &mut Random) -> Plan {
+/// Deals the batches of an epoch out.
+pub(super) fn deal(pairs: &Pairs, rules: &Rules, batches: &Batches, random: &mut Random) -> Plan {
     let Batches { order, ends } = batches;
     let begins = std::iter::once(0).chain(ends.iter().copied());
     let mut dealt: Vec<Batch> =
@@ -24,7 +24,7 @@ pub(super) fn deal(pairs: &Pairs, rules: &Rules, batches: &Batches, steps: Optio
     let full = if rules.drop_last { dealt.len() / ranks } else { dealt.len().div_ceil(ranks) };
     let lacking = |steps: usize| (steps * ranks).checked_sub(dealt.len()).filter(|&more| more > 0);
     let split = |multiple_of, more| split(pairs, multiple_of, order, &dealt, more);
-    let found = steps.and_then(lacking).and_then(|more| split(rules.multiple_of, more)).or_else(|| {
+    let found = rules.steps.and_then(lacking).and_then(|more| split(rules.multiple_of, more)).or_else(|| {
         let more = lacking(full)?;
         // Rather than that no rank gets anything, no multiple is kept to.
         split(rules.multiple_of, more).or_else(|| if dealt.len() < ranks { split(1, more) } else { None })
@@ -35,7 +35,7 @@ pub(super) fn deal(pairs: &Pairs, rules: &Rules, batches: &Batches, steps: Optio
     if rules.shuffle {
         random.shuffle(&mut dealt);
     }
-    let steps = (dealt.len() / ranks).min(steps.unwrap_or(usize::MAX));
+    let steps = (dealt.len() / ranks).min(rules.steps.unwrap_or(usize::MAX));
     dealt.truncate(steps * ranks);
     if rules.shuffle && ranks > 1 {
         // Stable: of those that cost the same, the order is as random as it was.

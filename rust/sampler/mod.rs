@@ -43,6 +43,8 @@ pub struct Rules {
     pub drop_last: bool,
     /// Number of ranks.
     pub world_size: usize,
+    /// An epoch has so many steps: batches are split, as far as they can be, and those that are too many are left out.
+    pub steps: Option<usize>,
 }
 
 /// Least and most pairs of a window, if nothing else is said.
@@ -80,13 +82,12 @@ impl Rules {
     }
 }
 
-/// Plans an epoch. With `steps` it has so many: batches are split to make them, as far as they can be; those that are too
-/// many are left out.
+/// Plans an epoch.
 ///
 /// # Panics
 /// If a number of the rules is 0.
 #[must_use]
-pub fn plan(pairs: &Pairs, rules: &Rules, seed: u64, epoch: u64, steps: Option<usize>) -> Plan {
+pub fn plan(pairs: &Pairs, rules: &Rules, seed: u64, epoch: u64) -> Plan {
     assert!(rules.world_size > 0 && rules.multiple_of > 0 && rules.step() > 0, "{rules:?}");
     let mut random = Random::new(seed, epoch);
     let mut order = pairs.usable().to_vec();
@@ -101,5 +102,5 @@ pub fn plan(pairs: &Pairs, rules: &Rules, seed: u64, epoch: u64, steps: Option<u
     } else {
         pack::in_order(pairs, rules, order)
     };
-    deal::deal(pairs, rules, &batches, steps, &mut random)
+    deal::deal(pairs, rules, &batches, &mut random)
 }

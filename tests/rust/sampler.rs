@@ -11,8 +11,15 @@ use crate::cases;
 
 pub(crate) const NO_LIMITS: Limits = Limits { batch_size: u64::MAX, max_tokens: u64::MAX, max_tiles: u64::MAX };
 
-pub(crate) const RULES: Rules =
-    Rules { limits: NO_LIMITS, multiple_of: 1, shuffle: true, window: None, drop_last: false, world_size: 1 };
+pub(crate) const RULES: Rules = Rules {
+    limits: NO_LIMITS,
+    multiple_of: 1,
+    shuffle: true,
+    window: None,
+    drop_last: false,
+    world_size: 1,
+    steps: None,
+};
 
 pub(crate) fn length() -> Length {
     Length {
@@ -157,7 +164,7 @@ prop_compose! {
         let (count, mut lengths) = (lengths.len() / rows, lengths);
         lengths.truncate(count * rows);
         let tiles = if has_tiles { tiles[..count].to_vec() } else { Vec::new() };
-        let rules = Rules { limits, multiple_of, shuffle, window, drop_last, world_size };
+        let rules = Rules { limits, multiple_of, shuffle, window, drop_last, world_size, steps: None };
         Case { rows, lengths, tiles, grids, rules }
     }
 }
@@ -204,6 +211,30 @@ proptest! {
             let splittable = batches.iter().filter(|batch| batch.len() >= 2 * multiple_of).count();
             prop_assert!(splittable < world_size, "{splittable} of {}", batches.len());
         }
+    }
+
+    #[test]
+    fn an_epoch_of_so_many_steps(case in any_case(), seed in any::<u64>(), steps in 0_usize..30) {
+        let pairs = case.pairs();
+        let before = batches(&plan(&pairs, &case.rules, seed, 0));
+        let found = plan(&pairs, &Rules { steps: Some(steps), ..case.rules }, seed, 0);
+        let after = batches(&found);
+        let wanted = steps * case.rules.world_size;
+        if after.len() == before.len() {
+            prop_assert_eq!(&after, &before);
+        }
+        if after.len() != wanted {
+            let parts: usize = before.iter().map(|batch| (batch.len() / case.rules.multiple_of).max(1)).sum();
+            prop_assert!(after.len() == before.len() && parts < wanted, "{} of {wanted}, {parts}", after.len());
+        }
+        if wanted >= before.len() {
+            prop_assert!(found.order.len() >= before.iter().map(Vec::len).sum());
+        }
+        let mut order = found.order.clone();
+        order.sort_unstable();
+        order.dedup();
+        prop_assert_eq!(order.len(), found.order.len());
+        prop_assert!(after.iter().all(|batch| case.fits(batch)));
     }
 
     #[test]
