@@ -1,0 +1,51 @@
+"""What a ``max_length`` cuts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from .distributions import percentile
+from .figures import Cut
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+PERCENTS: Final = (90, 95, 99)
+
+
+def cuts(rows: npt.NDArray[np.int64], max_length: int | None) -> tuple[Cut, ...]:
+    """What is cut at powers of two from 512, as long as anything is, at percentiles of the longer side, and at the own.
+
+    Args:
+        rows: Tokens of the rows of each pair, ``[n, rows]``, before truncation.
+        max_length: The collator's own.
+    """
+    longer = rows.max(axis=1)
+    most = int(longer.max())
+    found = {percentile(longer, percent): f"percentile {percent}" for percent in reversed(PERCENTS)}
+    found.pop(0, None)  # no max_length is 0
+    limit = 512
+    while limit < most:
+        found.setdefault(limit, "")
+        limit *= 2
+    if max_length is not None:
+        found[max_length] = "max_length"
+    return tuple(_cut(rows, limit, found[limit]) for limit in sorted(found))
+
+
+def _cut(rows: npt.NDArray[np.int64], max_length: int, why: str) -> Cut:
+    lost = np.maximum(rows - max_length, 0)
+    cut = lost > 0
+    pairs, of_rows, tokens = int(cut.any(axis=1).sum()), int(cut.sum()), int(lost.sum())
+    return Cut(
+        max_length=max_length,
+        why=why,
+        pairs=pairs,
+        pair_share=pairs / len(rows),
+        rows=of_rows,
+        row_share=of_rows / rows.size,
+        tokens=tokens,
+        token_share=tokens / max(int(rows.sum()), 1),
+    )
