@@ -25,9 +25,7 @@ def distributions(named: Mapping[str, npt.NDArray[np.int64]], unit: str) -> tupl
     return tuple(_distribution(name, unit, values, edges) for name, values in named.items())
 
 
-def _distribution(
-    name: str, unit: str, values: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]
-) -> Distribution:
+def _distribution(name: str, unit: str, values: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> Distribution:
     p50, p90, p99 = (percentile(values, percent) for percent in (50, 90, 99))
     counts = np.bincount(np.searchsorted(edges, values, side="right") - 1, minlength=len(edges) - 1)
     return Distribution(

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from .._checks import check_count, check_int64
-from .._grids import grids_of, token_rows
-from .._lengths import _table_of
-from .._wildcards import has_wildcards
+from dpo_collate._checks import check_count, check_int64
+from dpo_collate._grids import grids_of, token_rows
+from dpo_collate._lengths import _table_of
+from dpo_collate._wildcards import has_wildcards
+
 from . import padding, ways
 from .advice import advice
 from .buckets import best_buckets
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from ..collator import PreferenceCollator
-    from ..layout import Layout
+    from dpo_collate.collator import PreferenceCollator
+    from dpo_collate.layout import Layout
 
     Numbers = npt.NDArray[np.int64]
 
@@ -287,8 +288,8 @@ def _bucket_lists(epochs: _Epochs, lengths: Numbers) -> tuple[str, list[BucketLi
     assert batches is not None  # noqa: S101 - a pair that fits with the collator's widths fits without rounding
     unit = lcm(_BUCKETS_ARE, *(grid.length.row_multiple_of for grid in batches.grids))
     needs = np.concatenate(batches.needs)
-    widths = [max(grid.length.min_length for grid in batches.grids), *_widest(batches, lengths, epochs.ask)]
-    forced = np.array([*widths, 1])
+    widths = [max(1, *(grid.length.min_length for grid in batches.grids)), *_widest(batches, lengths, epochs.ask)]
+    forced = np.array(widths)
     rounded = -(-np.concatenate([needs, forced]) // unit) * unit
     rows = np.concatenate([*batches.rows, np.zeros_like(forced)])
     real, exact = int(batches.real.sum()), int((needs * rows[: len(needs)]).sum())

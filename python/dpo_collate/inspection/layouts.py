@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .._grids import grids_of, token_rows
-from ..named import named
+from dpo_collate._grids import grids_of, token_rows
+from dpo_collate.named import named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
-    from ..layout import Layout, Length
+    from dpo_collate.layout import Layout, Length
 
     Numbers = npt.NDArray[np.int64]
 

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .._grids import cells, grids_of, kept, widths
+from dpo_collate._grids import cells, grids_of, kept, widths
+
 from .figures import Choice, Least
 from .ways import Plan
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from .._grids import Grid
-    from ..layout import Layout, Length
+    from dpo_collate._grids import Grid
+    from dpo_collate.layout import Layout, Length
 
     Numbers = npt.NDArray[np.int64]
 

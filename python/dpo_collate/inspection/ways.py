@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..sampler import PairBatchSampler
+from dpo_collate.sampler import PairBatchSampler
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from ..layout import Layout
+    from dpo_collate.layout import Layout
 
     Numbers = npt.NDArray[np.int64]
 
@@ -50,9 +50,7 @@ def grouped(longer: Numbers, batch_size: int, seed: int) -> Plan:
     return _cut(order, batch_size)
 
 
-def paired(
-    lengths: Numbers, layout: Layout, *, batch_size: int | None, max_tokens: int | None, seed: int
-) -> Plan:
+def paired(lengths: Numbers, layout: Layout, *, batch_size: int | None, max_tokens: int | None, seed: int) -> Plan:
     """The batches of ``PairBatchSampler``, in one process; pairs that it would refuse are left out."""
     limits: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens}
     sampler = PairBatchSampler(lengths, layout, **limits, seed=seed, oversize="drop")
