@@ -35,9 +35,10 @@ def advice(found: Inspection) -> tuple[Advice, ...]:
 
 def _warnings(found: Inspection) -> Iterator[Advice]:
     if found.refused:
+        why = "longer than the largest bucket" if "bucket" in found.rounding else "longer than max_length"
         text = (
-            f"The collator refuses {counted(found.refused, 'pair')} of {count(found.pairs)}: a row fits no bucket, or is "
-            f"longer than max_length with truncation_mode='error'. No batch here has them."
+            f"The collator refuses {counted(found.refused, 'pair')} of {count(found.pairs)}, as rows are {why}. No batch "
+            f"here has them."
         )
         yield Advice(0.0, "refused", text)
     if found.too_large:

@@ -11,6 +11,30 @@ if TYPE_CHECKING:
 
 
 def save(directory: Path, inspection: Inspection) -> list[Path]:
-    """Writes PNG images into the directory, which is made if need be; their paths."""
+    """Writes a PNG image of each figure into the directory, which is made if need be.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+        OSError: They cannot be written.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> from dpo_collate.inspection import inspect
+        >>> from dpo_collate.inspection.plots import save
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in save(pathlib.Path(folder), inspect([[3, 2]], "separate"))][:2]
+        ['lengths.png', 'padding_by_layout.png']
+    """
+    from .drawings import drawings  # noqa: PLC0415 - matplotlib is for those who draw
+
     directory.mkdir(parents=True, exist_ok=True)
-    return []
+    found = []
+    for drawing in drawings(inspection):
+        path = directory / f"{drawing.name}.png"
+        drawing.figure.suptitle(drawing.title, x=0.01, ha="left", fontweight="bold", fontsize=10)
+        drawing.figure.savefig(path, dpi=200)
+        found.append(path)
+    return found
