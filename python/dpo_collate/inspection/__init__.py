@@ -1,7 +1,7 @@
-"""What batches will be made of, before anybody trains: padding, bytes, what ``max_length`` cuts, and what would be better.
+"""What batches will be made of, before anybody trains: padding, bytes, what ``max_length`` cuts, what would be better.
 
-``inspect`` computes it from lengths alone; ``terminal.show`` prints it, ``html.write`` writes a page that works offline,
-``plots.save`` writes images. matplotlib and rich are imported only by those that need them.
+``inspect`` computes it from lengths alone; ``terminal.show`` prints it, ``html.write`` writes a page that works
+offline, ``plots.save`` writes images. matplotlib and rich are imported only by those that need them.
 
 Example:
     >>> import pyarrow as pa

@@ -1,9 +1,9 @@
 """The best list of so many buckets.
 
-What is minimised are the cells of the batches of one epoch, each as wide as the least bucket that holds it: of a matrix of r
-rows that would be w wide, ``r * bucket(w)``. The best buckets are among the widths that there are (a bucket between two of
-them could be made smaller). With the widths sorted, ``best[k][j]``, the fewest cells of all matrices up to width j with k
-buckets, the last of which is width j, is the minimum over i < j of::
+What is minimised are the cells of the batches of one epoch, each as wide as the least bucket that holds it: of a matrix
+of r rows that would be w wide, ``r * bucket(w)``. The best buckets are among the widths that there are (a bucket
+between two of them could be made smaller). With the widths sorted, ``best[k][j]``, the fewest cells of all matrices up
+to width j with k buckets, the last of which is width j, is the minimum over i < j of::
 
     best[k - 1][i] + width[j] * (rows up to j - rows up to i)
 
@@ -48,7 +48,7 @@ def best_buckets(
     below: list[int] = [0, *np.cumsum(weights).tolist()]
     best = [width * below[j + 1] for j, width in enumerate(at)]
     before: list[list[int]] = []
-    found = [((at[-1],), best[-1])]
+    found: list[tuple[tuple[int, ...], int]] = [((at[-1],), best[-1])]
     for _ in range(min(most, len(at)) - 1):
         best, chosen = _next(best, at, below)
         before.append(chosen)

@@ -17,6 +17,7 @@ from .words import called, percent, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import Any
 
     from matplotlib.axes import Axes
 
@@ -63,7 +64,7 @@ def drawings(found: Inspection, ink: Ink | None = None) -> tuple[Drawing, ...]:
         ink: The colours of text and lines.
     """
     ink = ink or Ink()
-    rc = {
+    rc: Any = {
         "font.size": 10,
         "text.color": ink.text,
         "axes.edgecolor": ink.line,
@@ -200,7 +201,7 @@ def _tokens(found: Inspection, ink: Ink) -> Drawing:
     )
     axes.bar_label(bars, [short(each.padded_mean) for each in own], padding=3, fontsize=9.5)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.12 * max(max(each.padded_mean for each in own), 1))
+    axes.set_xlim(0, 1.12 * max(1, *(each.padded_mean for each in own)))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     axes.tick_params(axis="y", length=0)
@@ -221,14 +222,8 @@ def _buckets(found: Inspection, ink: Ink) -> Drawing:
     shares = [100 * each.share for each in found.bucket_lists]
     axes.plot(numbers, shares, color=SERIES[0], marker="o", linewidth=1.8, label="best list of so many buckets")
     exact = found.choice(rounding="exact", way=found.bucket_way)
-    if exact is not None:
-        axes.axhline(
-            100 * exact.share,
-            color=ink.text,
-            linewidth=1,
-            linestyle="--",
-            label=f"exact widths: {percent(exact.share)}",
-        )
+    label = f"exact widths: {percent(exact.share)}"
+    axes.axhline(100 * exact.share, color=ink.text, linewidth=1, linestyle="--", label=label)
     axes.set_xticks(numbers)
     axes.set_ylim(0, 100)
     axes.set_xlabel("buckets")

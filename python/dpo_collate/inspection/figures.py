@@ -16,9 +16,9 @@ WAYS: Final = {
 }
 """The ways to form batches, by the word that :attr:`Choice.way` has, and how they are called in reports.
 
-``shuffled``: a new order, cut into batches. ``grouped``: transformers' sampler: a shuffled order is cut into parts of 50
-batches, each sorted by its longer side. ``sorted``: all pairs by their longer side, always the same batches.
-``pairs``: :class:`dpo_collate.sampler.PairBatchSampler` with the batch size; ``budget``: with ``max_tokens`` in its place.
+``shuffled``: a new order, cut into batches. ``grouped``: transformers' sampler: a shuffled order is cut into parts of
+50 batches, each sorted by its longer side. ``sorted``: all pairs by their longer side, always the same batches.
+``pairs``: :class:`dpo_collate.sampler.PairBatchSampler` with the batch size; ``budget``: with ``max_tokens`` instead.
 """
 
 
@@ -60,7 +60,8 @@ class Choice:
 
     Attributes:
         layout: Name of the layout.
-        rounding: What widths are rounded up to: ``"exact"``, ``"multiple of 64"``, ``"3 buckets"``, ``"best 8 buckets"``.
+        rounding: What widths are rounded up to: ``"exact"``, ``"multiple of 64"``, ``"3 buckets"`` or
+            ``"best 8 buckets"``.
         multiple_of: The multiple; 1 where there is none.
         buckets: The buckets, if any.
         way: One of ``WAYS``.
@@ -237,14 +238,14 @@ class Inspection:
     memory: tuple[Memory, ...]
     advice: tuple[Advice, ...]
 
-    def choice(self, *, layout: str | None = None, rounding: str | None = None, way: str = "shuffled") -> Choice | None:
+    def choice(self, *, layout: str | None = None, rounding: str | None = None, way: str = "shuffled") -> Choice:
         """The choice of that layout, rounding and way; None for the first two: the collator's own.
 
-        Returns:
-            None if no such choice was looked at.
+        Raises:
+            KeyError: No such choice was looked at.
         """
         wanted = (layout or self.layout, rounding or self.rounding, way)
         for choice in self.choices:
             if (choice.layout, choice.rounding, choice.way) == wanted:
                 return choice
-        return None
+        raise KeyError(f"layout={wanted[0]!r}, rounding={wanted[1]!r}, way={way!r}: no such choice was looked at")

@@ -79,7 +79,6 @@ def page(inspection: Inspection, *, title: str = "Preference pairs") -> str:
 def _key_figures(found: Inspection) -> str:
     """The numbers that one looks for first."""
     shuffled, pairs = found.choice(), found.choice(way=found.bucket_way)
-    assert shuffled is not None and pairs is not None  # noqa: S101, PT018 - they are among the choices
     figures = (
         (count(found.pairs), "pairs"),
         (percent(shuffled.share), "padding, shuffled"),

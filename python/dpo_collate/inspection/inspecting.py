@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from dpo_collate._checks import check_count, check_int64
-from dpo_collate._grids import grids_of, token_rows
+from dpo_collate._grids import grids_of, kept, token_rows
 from dpo_collate._lengths import _table_of
 from dpo_collate._wildcards import has_wildcards
 
@@ -41,7 +41,7 @@ _BUCKETS_ARE: Final = 8
 """Best buckets are multiples of it, as tensor cores like them."""
 
 
-def inspect(
+def inspect(  # noqa: PLR0913 - a question with many options, each by its name
     lengths: npt.ArrayLike,
     collator: PreferenceCollator | Layout | str,
     *,
@@ -177,7 +177,8 @@ def _lengths(lengths: npt.ArrayLike, layout: Layout) -> Numbers:
     if numbers.ndim != 2 or not len(numbers) or numbers.shape[1] != rows:
         names = ", ".join(row_names(layout))
         raise ValueError(
-            f"lengths has shape {[*numbers.shape]}, expected [n, {rows}] of layout {layout.name!r} ({names}), n at least 1"
+            f"lengths has shape {[*numbers.shape]}, expected [n, {rows}] of layout {layout.name!r} ({names}), n at "
+            "least 1"
         )
     return numbers
 
@@ -302,7 +303,7 @@ def _bucket_lists(epochs: _Epochs, lengths: Numbers) -> tuple[str, list[BucketLi
 def _widest(batches: Batches, lengths: Numbers, ask: _Ask) -> Iterator[int]:
     """The widest that batches of other epochs can be, which must have a bucket as well."""
     for grid in batches.grids:
-        rows = -(-padding.kept(grid, lengths) // grid.length.row_multiple_of) * grid.length.row_multiple_of
+        rows = -(-kept(grid, lengths) // grid.length.row_multiple_of) * grid.length.row_multiple_of
         if not grid.flat:
             yield int(rows.max())
             continue

@@ -103,7 +103,8 @@ def _apart(rows: Numbers, prompts: Numbers | None) -> Numbers:
     if len(wrong):
         pair = int(wrong[0])
         raise ValueError(
-            f"pair {pair}: parts['prompt'] is {int(prompts[pair])}, more than its shorter row of {int(rows[pair].min())} tokens"
+            f"pair {pair}: parts['prompt'] is {int(prompts[pair])}, more than its shorter row of "
+            f"{int(rows[pair].min())} tokens"
         )
     return found
 

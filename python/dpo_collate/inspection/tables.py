@@ -53,11 +53,16 @@ def notes(found: Inspection) -> tuple[str, ...]:
     """How the figures came about."""
     said = [
         "Padding is the share of cells that hold no token. All figures come from lengths; nothing was collated.",
-        "shuffled: a random order, cut into batches. LengthGroupedSampler: the rule of transformers: parts of 50 batches "
-        "of a random order, each sorted by the longer side. sorted by length: all pairs, always the same batches.",
+        (
+            "shuffled: a random order, cut into batches. LengthGroupedSampler: the rule of transformers: parts of 50 "
+            "batches of a random order, each sorted by the longer side. sorted by length: all pairs, always the same "
+            "batches."
+        ),
         "Bytes are those of token arrays, and of tiles if their size was given; optional columns are not counted.",
-        "Buckets are the best for the widths that batches of PairBatchSampler have when widths are exact; they are "
-        "multiples of 8, and the largest holds every row.",
+        (
+            "Buckets are the best for the widths that batches of PairBatchSampler have when widths are exact; they are "
+            "multiples of 8, and the largest holds every row."
+        ),
     ]
     if found.sampled < found.pairs - found.refused:
         said.insert(
@@ -82,8 +87,8 @@ def facts(found: Inspection) -> str:
 def _of_lengths(found: Inspection) -> str:
     longest = [each for each in found.distributions if each.unit == "tokens"][-1]
     return (
-        f"Of half of the {count(found.pairs)} pairs the {longest.name} has at most {count(longest.p50)} tokens, of 99% at most "
-        f"{count(longest.p99)}; the longest has {count(longest.most)}."
+        f"Of half of the {count(found.pairs)} pairs the {longest.name} has at most {count(longest.p50)} tokens, of 99% "
+        f"at most {count(longest.p99)}; the longest has {count(longest.most)}."
     )
 
 
@@ -120,7 +125,7 @@ def _shares(found: Inspection, choices: list[Choice], by: str) -> tuple[tuple[st
 def _share(choice: Choice | None) -> str:
     """A share; a star where some batches are refused."""
     if choice is None:
-        return "–"
+        return "-"
     return percent(choice.share) + ("*" if choice.refused else "")
 
 
@@ -149,8 +154,8 @@ def _held(found: Inspection) -> str:
     most = max(each.bytes_most for each in found.memory)
     return (
         f"{counted(first.batches, 'batch', 'batches')} at a time ({counted(first.workers, 'worker')}, each "
-        f"{count(first.prefetch)} ahead, and one in use) hold {', '.join(parts)}; {nbytes(most)} if all are as large as the "
-        f"largest. Free memory that is kept to be used again comes on top."
+        f"{count(first.prefetch)} ahead, and one in use) hold {', '.join(parts)}; {nbytes(most)} if all are as large "
+        f"as the largest. Free memory that is kept to be used again comes on top."
     )
 
 

@@ -1,4 +1,4 @@
-"""The findings on a terminal: tables and small histograms that are readable from 80 columns, without colours as well."""
+"""The findings on a terminal: tables and small histograms, readable from 80 columns, without colours as well."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def show(console: Console, inspection: Inspection, *, title: str = "") -> None:
             sparks = [
                 _spark(each.counts, _ASCII_SHADES if ascii_only else _SHADES) for each in inspection.distributions
             ]
-            columns, rows = (*columns, ""), [(*row, spark) for row, spark in zip(rows, sparks, strict=True)]
+            columns, rows = (*columns, ""), tuple((*row, spark) for row, spark in zip(rows, sparks, strict=True))
         console.print(_table(columns, rows, last_is_text=table.key in {"lengths", "buckets"}))
         if table.key == "lengths":
             console.print(_histogram(inspection, "#" if ascii_only else "█"))

@@ -45,7 +45,7 @@ def grouped(longer: Numbers, batch_size: int, seed: int) -> Plan:
     order = np.random.default_rng(seed).permutation(pairs)
     parts = np.arange(pairs) // (part * batch_size)
     order = order[np.lexsort((-longer[order], parts))]
-    longest = np.argmax(longer[order])
+    longest = int(np.argmax(longer[order]))
     order[[0, longest]] = order[[longest, 0]]
     return _cut(order, batch_size)
 
