@@ -105,22 +105,22 @@ def _saved(before: Choice, after: Choice) -> float:
 
 def _layout(found: Inspection, now: Choice) -> Iterator[Advice]:
     """Sides that share no width."""
-    own = found.choice(way="pairs")
+    way = found.bucket_way
+    own = found.choice(way=way)
     others = []
-    for least in found.least[1:]:
-        other = next(each for each in found.choices if each.layout == least.layout and each.way == "pairs")
+    for other in found.choices:
         saves = _saved(now, other) - _saved(now, own)
         # A batch of prompt_left has each prompt once, and its trainer repeats them: its cells are not all there are.
-        if saves >= _LEAST and "prompt_left" not in {found.layout, other.layout}:
+        if other.way == way and other.layout != found.layout and "prompt_left" not in {found.layout, other.layout}:
             others.append((saves, other))
+    others = sorted((each for each in others if each[0] >= _LEAST), key=lambda each: each[0])
     if not others:
         return
-    others.sort(key=lambda each: each[0])
-    begin = f"With PairBatchSampler `{found.layout}` pads {percent(own.share)}"
+    begin = f"With {called(found, way)} `{found.layout}` pads {percent(own.share)}"
     if found.least[0].share >= _LEAST:
         begin = (
             f"`{found.layout}` cannot pad less than {percent(found.least[0].share)}, however batches are formed, as "
-            f"the rows of a pair share one width. With PairBatchSampler it pads {percent(own.share)}"
+            f"the rows of a pair share one width. With {called(found, way)} it pads {percent(own.share)}"
         )
     pads = ", ".join(f"`{other.layout}` {percent(other.share)}" for _, other in others)
     yield Advice(others[-1][0], "layout", f"{begin}; {pads}. That needs a trainer that takes such batches.")
@@ -128,30 +128,28 @@ def _layout(found: Inspection, now: Choice) -> Iterator[Advice]:
 
 def _rounding(found: Inspection, now: Choice) -> Iterator[Advice]:
     """Widths that are rounded up too far."""
-    own, exact = found.choice(way="pairs"), found.choice(rounding="exact", way="pairs")
-    if not own.buckets:
-        saves = _saved(now, exact) - _saved(now, own)
-        if saves >= _LEAST:
-            text = (
-                f"Widths rounded up ({own.rounding}) pad {percent(own.share)} with PairBatchSampler; exact widths pad "
-                f"{percent(exact.share)}, and a multiple of 8 "
-                f"{percent(found.choice(rounding='multiple of 8', way='pairs').share)}."
-            )
-            yield Advice(saves, "rounding", text)
-        return
-    for best in _best_buckets(found):
+    way = found.bucket_way
+    own, exact = found.choice(way=way), found.choice(rounding="exact", way=way)
+    saves = _saved(now, exact) - _saved(now, own)
+    if not own.buckets and saves >= _LEAST:
+        text = (
+            f"Widths rounded up ({own.rounding}) pad {percent(own.share)} with {called(found, way)}; exact widths pad "
+            f"{percent(exact.share)}."
+        )
+        yield Advice(saves, "rounding", text)
+    for best in _best_buckets(found) if own.buckets else ():
         saves = _saved(now, best) - _saved(now, own)
         if saves >= _LEAST:
             text = (
                 f"buckets={best.buckets} pad {percent(best.share)} where the collator's "
-                f"{counted(len(own.buckets), 'bucket')} pad {percent(own.share)}, both with PairBatchSampler."
+                f"{counted(len(own.buckets), 'bucket')} pad {percent(own.share)}, both with {called(found, way)}."
             )
             yield Advice(saves, "buckets", text)
 
 
 def _best_buckets(found: Inspection) -> list[Choice]:
     """Batches whose widths are the best buckets, if a list of several was looked at."""
-    return [each for each in found.choices if each.way == "pairs" and each.rounding.startswith("best ")]
+    return [each for each in found.choices if each.way == found.bucket_way and each.rounding.startswith("best ")]
 
 
 def _outliers(found: Inspection) -> Iterator[Advice]:
@@ -163,21 +161,23 @@ def _outliers(found: Inspection) -> Iterator[Advice]:
     cut = rare[0]
     text = (
         f"{counted(cut.pairs, 'pair is', 'pairs are')} longer than {count(cut.max_length)} tokens. The largest batch "
-        f"has {count(own.padded_most)} cells ({nbytes(own.bytes_most)}) where the mean has {count(own.padded_mean)}: it "
-        f"decides how much memory you need. max_length={cut.max_length} would cut {percent(cut.row_share)} of the rows "
-        f"and {percent(cut.token_share)} of the tokens; max_tokens of PairBatchSampler bounds a batch without cutting."
+        f"has {count(own.padded_most)} cells ({nbytes(own.bytes_most)}), the mean {count(own.padded_mean)}: it decides "
+        f"how much memory you need. max_length={cut.max_length} would cut {percent(cut.row_share)} of the rows and "
+        f"{percent(cut.token_share)} of the tokens; max_tokens of PairBatchSampler bounds a batch without cutting."
     )
     yield Advice(0.0, "outliers", text)
 
 
 def _static(found: Inspection) -> Iterator[Advice]:
     """Few shapes, for compiled models."""
-    own, exact = found.choice(way="pairs"), found.choice(rounding="exact", way="pairs")
+    way = found.bucket_way
+    own, exact = found.choice(way=way), found.choice(rounding="exact", way=way)
     for best in _best_buckets(found):
         if not own.buckets and exact.shapes > 2 * best.shapes:
             text = (
                 f"For compiled models and CUDA graphs: buckets={best.buckets} give {counted(best.shapes, 'shape')} "
-                f"where exact widths give {count(exact.shapes)}, for {percent(best.padded / exact.padded - 1)} more cells."
+                f"where exact widths give {count(exact.shapes)}, for "
+                f"{percent(best.padded / exact.padded - 1)} more cells."
             )
             yield Advice(0.0, "buckets", text)
 

@@ -42,8 +42,8 @@ def best_buckets(
         [((100,), 400), ((11, 100), 222), ((11, 90, 100), 212)]
     """
     distinct, inverse = np.unique(widths, return_inverse=True)
-    # Sums of integers below 2**53, which float64 holds exactly.
-    weights = np.bincount(inverse.reshape(-1), weights=rows).astype(np.int64)
+    weights = np.zeros(len(distinct), np.int64)
+    np.add.at(weights, inverse.reshape(-1), rows)  # not bincount, whose sums are floats
     at: list[int] = distinct.tolist()
     below: list[int] = [0, *np.cumsum(weights).tolist()]
     best = [width * below[j + 1] for j, width in enumerate(at)]

@@ -241,11 +241,15 @@ class Inspection:
     def choice(self, *, layout: str | None = None, rounding: str | None = None, way: str = "shuffled") -> Choice:
         """The choice of that layout, rounding and way; None for the first two: the collator's own.
 
+        Buckets of rows are none for rows that lie end to end: of such a layout it is the one with exact widths.
+
         Raises:
             KeyError: No such choice was looked at.
         """
-        wanted = (layout or self.layout, rounding or self.rounding, way)
+        layout = layout or self.layout
+        if rounding is None and layout == self.layout:
+            rounding = self.rounding
         for choice in self.choices:
-            if (choice.layout, choice.rounding, choice.way) == wanted:
+            if (choice.layout, choice.way) == (layout, way) and rounding in {None, choice.rounding}:
                 return choice
-        raise KeyError(f"layout={wanted[0]!r}, rounding={wanted[1]!r}, way={way!r}: no such choice was looked at")
+        raise KeyError(f"layout={layout!r}, rounding={rounding!r}, way={way!r}: no such choice was looked at")

@@ -130,9 +130,8 @@ def _inspected(
     found = forms(layout, lengths, parts)
     too_large = _too_large(found[0].only(~wrong), rounding, ask)
     chosen = _sample(np.flatnonzero(~wrong), ask.seed)
-    if tiles is not None:
-        tiles = Tiles(tiles.counts[chosen], tiles.nbytes)
-    epochs = _Epochs(tuple(form.only(chosen) for form in found), tiles, ask)
+    chosen_tiles = None if tiles is None else Tiles(tiles.counts[chosen], tiles.nbytes)
+    epochs = _Epochs(tuple(form.only(chosen) for form in found), chosen_tiles, ask)
     bucket_way, lists = _bucket_lists(epochs, found[0].only(~wrong).lengths)
     choices = tuple(_choices(epochs, rounding, lists))
     rows = joined(layout, lengths)

@@ -183,9 +183,10 @@ def refused(layout: Layout, lengths: Numbers) -> npt.NDArray[np.bool_]:
 
 
 def alone(layout: Layout, lengths: Numbers) -> Numbers:
-    """The cells that each pair would have as a batch by itself: ``[n]``."""
-    every = np.arange(len(lengths) + 1)
-    found = np.zeros(len(lengths), np.int64)
+    """The cells that each pair would have as a batch by itself, ``[n]``; refused: a number above all."""
+    wrong = refused(layout, lengths)
+    found = np.where(wrong, np.iinfo(np.int64).max, 0)
+    every = np.arange(len(lengths) - int(wrong.sum()) + 1)
     for grid in grids_of(layout):
-        found += cells(grid, lengths, every[:-1], every)
+        found[~wrong] += cells(grid, lengths[~wrong], every[:-1], every)
     return found

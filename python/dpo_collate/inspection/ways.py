@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -54,10 +53,8 @@ def paired(lengths: Numbers, layout: Layout, *, batch_size: int | None, max_toke
     """The batches of ``PairBatchSampler``, in one process; pairs that it would refuse are left out."""
     limits: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens}
     sampler = PairBatchSampler(lengths, layout, **limits, seed=seed, oversize="drop")
-    batches = list(sampler)
-    sizes = np.fromiter(map(len, batches), np.int64, len(batches))
-    order = np.fromiter(chain.from_iterable(batches), np.int64, int(sizes.sum()))
-    return Plan(order, np.concatenate([[0], np.cumsum(sizes)]))
+    plan = sampler._planned()  # noqa: SLF001 - of this package: all batches in one array, which the iterator has as lists
+    return Plan(plan.order.astype(np.int64), plan.bounds)
 
 
 def _cut(order: npt.NDArray[Any], batch_size: int) -> Plan:
