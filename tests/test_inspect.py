@@ -82,7 +82,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     pairs=rows,
     batch_size=st.integers(1, 9),
@@ -109,7 +109,7 @@ def test_figures_are_those_of_batches_that_are_made(
         assert each.real == expected["real"] or each.layout != layout
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(pairs=st.lists(st.tuples(*[st.integers(0, 20)] * 3), min_size=1, max_size=12), batch_size=st.integers(1, 5))
 def test_prompts_by_themselves(pairs: list[tuple[int, int, int]], batch_size: int) -> None:
     lengths = np.array(pairs)
@@ -262,7 +262,7 @@ def test_the_same_pairs_are_refused_as_by_the_sampler(
 def test_pairs_beyond_the_budget() -> None:
     lengths = np.array([[5, 3], [60, 2], [2, 8], [4, 4]])
     found = inspect(lengths, "concatenated", max_tokens=40)
-    assert (found.too_large, found.bucket_way) == (1, "budget")
+    assert (found.too_large, found.proposed) == (1, "budget")
     assert found.choice(way="budget").real == 26
     assert found.choice(way="budget").padded_most <= 40
     assert found.choice(way="pairs").real == 88

@@ -72,8 +72,7 @@ def _cut(found: Inspection) -> Iterator[Advice]:
 
 def _sampler(found: Inspection, now: Choice) -> Iterator[Advice]:
     """Pairs of like lengths in a batch."""
-    own = [each for each in found.choices if _is_own(found, each) and each.way in {"pairs", "budget"}]
-    best = min(own, key=lambda each: each.share)
+    best = found.choice(way=found.proposed)
     saves = _saved(now, best)
     if saves >= _LEAST:
         text = (
@@ -82,10 +81,6 @@ def _sampler(found: Inspection, now: Choice) -> Iterator[Advice]:
             f"transformers pads {percent(found.choice(way='grouped').share)}."
         )
         yield Advice(saves, "sampler", text)
-
-
-def _is_own(found: Inspection, choice: Choice) -> bool:
-    return (choice.layout, choice.rounding) == (found.layout, found.rounding)
 
 
 def _fewer(before: Choice, after: Choice) -> str:
@@ -105,7 +100,7 @@ def _saved(before: Choice, after: Choice) -> float:
 
 def _layout(found: Inspection, now: Choice) -> Iterator[Advice]:
     """Sides that share no width."""
-    way = found.bucket_way
+    way = found.proposed
     own = found.choice(way=way)
     others = []
     for other in found.choices:
@@ -128,7 +123,7 @@ def _layout(found: Inspection, now: Choice) -> Iterator[Advice]:
 
 def _rounding(found: Inspection, now: Choice) -> Iterator[Advice]:
     """Widths that are rounded up too far."""
-    way = found.bucket_way
+    way = found.proposed
     own, exact = found.choice(way=way), found.choice(rounding="exact", way=way)
     saves = _saved(now, exact) - _saved(now, own)
     if not own.buckets and saves >= _LEAST:
@@ -149,12 +144,12 @@ def _rounding(found: Inspection, now: Choice) -> Iterator[Advice]:
 
 def _best_buckets(found: Inspection) -> list[Choice]:
     """Batches whose widths are the best buckets, if a list of several was looked at."""
-    return [each for each in found.choices if each.way == found.bucket_way and each.rounding.startswith("best ")]
+    return [each for each in found.choices if each.way == found.proposed and each.rounding.startswith("best ")]
 
 
 def _outliers(found: Inspection) -> Iterator[Advice]:
     """Few long pairs that set how much memory is needed."""
-    own = found.choice(way=found.bucket_way)
+    own = found.choice(way=found.proposed)
     rare = [cut for cut in found.cuts if 0 < cut.pair_share <= _RARE]
     if not rare or own.padded_most < _UNEVEN * own.padded_mean or found.max_length is not None:
         return
@@ -170,7 +165,7 @@ def _outliers(found: Inspection) -> Iterator[Advice]:
 
 def _static(found: Inspection) -> Iterator[Advice]:
     """Few shapes, for compiled models."""
-    way = found.bucket_way
+    way = found.proposed
     own, exact = found.choice(way=way), found.choice(rounding="exact", way=way)
     for best in _best_buckets(found):
         if not own.buckets and exact.shapes > 2 * best.shapes:

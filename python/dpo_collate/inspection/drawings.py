@@ -221,7 +221,7 @@ def _buckets(found: Inspection, ink: Ink) -> Drawing:
     numbers = [len(each.buckets) for each in found.bucket_lists]
     shares = [100 * each.share for each in found.bucket_lists]
     axes.plot(numbers, shares, color=SERIES[0], marker="o", linewidth=1.8, label="best list of so many buckets")
-    exact = found.choice(rounding="exact", way=found.bucket_way)
+    exact = found.choice(rounding="exact", way=found.proposed)
     label = f"exact widths: {percent(exact.share)}"
     axes.axhline(100 * exact.share, color=ink.text, linewidth=1, linestyle="--", label=label)
     axes.set_xticks(numbers)

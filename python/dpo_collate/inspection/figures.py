@@ -213,7 +213,8 @@ class Inspection:
         choices: Every layout and every way with the collator's own widths; its own layout with the other widths.
         least: What each layout cannot go below.
         cuts: What each ``max_length`` would cut, ascending.
-        bucket_way: The way to form batches whose widths ``bucket_lists`` are made for.
+        proposed: The way to form batches that advice and ``bucket_lists`` are about: ``"budget"`` if there is one, else
+            ``"pairs"``.
         bucket_lists: The best lists of 1, 2, … buckets.
         memory: What batches take in memory, of each way.
         advice: What to do, the most that can be saved first.
@@ -233,7 +234,7 @@ class Inspection:
     choices: tuple[Choice, ...]
     least: tuple[Least, ...]
     cuts: tuple[Cut, ...]
-    bucket_way: str
+    proposed: str
     bucket_lists: tuple[BucketList, ...]
     memory: tuple[Memory, ...]
     advice: tuple[Advice, ...]

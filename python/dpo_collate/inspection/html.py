@@ -78,7 +78,7 @@ def page(inspection: Inspection, *, title: str = "Preference pairs") -> str:
 
 def _key_figures(found: Inspection) -> str:
     """The numbers that one looks for first."""
-    shuffled, pairs = found.choice(), found.choice(way=found.bucket_way)
+    shuffled, pairs = found.choice(), found.choice(way=found.proposed)
     figures = (
         (count(found.pairs), "pairs"),
         (percent(shuffled.share), "padding, shuffled"),

@@ -132,7 +132,7 @@ def _inspected(
     chosen = _sample(np.flatnonzero(~wrong), ask.seed)
     chosen_tiles = None if tiles is None else Tiles(tiles.counts[chosen], tiles.nbytes)
     epochs = _Epochs(tuple(form.only(chosen) for form in found), chosen_tiles, ask)
-    bucket_way, lists = _bucket_lists(epochs, found[0].only(~wrong).lengths)
+    proposed, lists = _bucket_lists(epochs, found[0].only(~wrong).lengths)
     choices = tuple(_choices(epochs, rounding, lists))
     rows = joined(layout, lengths)
     max_length = _max_length(layout)
@@ -155,7 +155,7 @@ def _inspected(
         "choices": choices,
         "least": tuple(padding.least(form.layout, form.lengths) for form in epochs.forms),
         "cuts": cuts(rows, max_length),
-        "bucket_way": bucket_way,
+        "proposed": proposed,
         "bucket_lists": tuple(lists),
         "memory": tuple(_memory(choice, ask) for choice in own),
     }

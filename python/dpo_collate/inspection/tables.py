@@ -160,7 +160,7 @@ def _held(found: Inspection) -> str:
 
 
 def _buckets(found: Inspection) -> Table:
-    way = called(found, found.bucket_way)
+    way = called(found, found.proposed)
     text = (
         f"The lists that pad least, for the widths that batches of {way} have; how many cells more than exact widths."
     )

@@ -1,0 +1,314 @@
+"""What is said of the findings: advice, a terminal, images, a page; and what a browser makes of that page."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dpo_collate import PreferenceCollator
+from dpo_collate.inspection import Inspection, inspect, inspecting
+from dpo_collate.inspection.html import page, write
+from dpo_collate.inspection.plots import save
+from dpo_collate.inspection.tables import tables
+from dpo_collate.inspection.terminal import show
+from dpo_collate.inspection.words import nbytes, percent
+from test_inspect import log_normal
+
+TITLE = "pairs/<b>&\"quoted\" 'data'.parquet"
+
+
+@pytest.fixture(scope="module")
+def long_tailed() -> Inspection:
+    prompt, chosen, rejected = log_normal(6000)
+    lengths = np.column_stack([prompt + chosen, prompt + rejected])
+    collator = PreferenceCollator("concatenated", pad_token_id=0, inputs="split")
+    parts = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    return inspect(lengths, collator, parts=parts, max_tokens=16_384)
+
+
+def said(found: Inspection) -> dict[str, str]:
+    return {each.topic: each.text for each in found.advice}
+
+
+def test_advice_is_ordered_by_what_it_saves(long_tailed: Inspection) -> None:
+    assert [each.topic for each in long_tailed.advice] == ["sampler", "layout", "buckets"]
+    saves = [each.saves for each in long_tailed.advice if each.saves]
+    assert saves == sorted(saves, reverse=True)
+    before, after = long_tailed.choice(), long_tailed.choice(way="budget")
+    fewer = (before.padded - before.real) / before.real / ((after.padded - after.real) / after.real)
+    assert said(long_tailed)["sampler"] == (
+        f"`concatenated` with PairBatchSampler(max_tokens=16384) pads {percent(after.share)} where shuffled batches "
+        f"pad {percent(before.share)}: {fewer:.1f} times fewer padded tokens, {percent(long_tailed.advice[0].saves)} "
+        f"less to compute. LengthGroupedSampler of transformers pads "
+        f"{percent(long_tailed.choice(way='grouped').share)}."
+    )
+    separate = long_tailed.choice(layout="separate", way="budget")
+    assert said(long_tailed)["layout"] == (
+        f"`concatenated` cannot pad less than {percent(long_tailed.least[0].share)}, however batches are formed, as "
+        f"the rows of a pair share one width. With PairBatchSampler(max_tokens=16384) it pads {percent(after.share)}; "
+        f"`separate` {percent(separate.share)}, `padding_free` 0%. That needs a trainer that takes such batches."
+    )
+    best = long_tailed.choice(rounding="best 8 buckets", way="budget")
+    exact = long_tailed.choice(rounding="exact", way="budget")
+    assert said(long_tailed)["buckets"] == (
+        f"For compiled models and CUDA graphs: buckets={best.buckets} give {best.shapes} shapes where exact widths "
+        f"give {exact.shapes}, for {percent(best.padded / exact.padded - 1)} more cells."
+    )
+
+
+def test_nothing_is_invented() -> None:
+    assert [each.topic for each in inspect([[7, 7]] * 9, "separate").advice] == ["nothing"]
+    assert said(inspect([[7, 7]] * 9, "separate"))["nothing"] == (
+        "There is nothing to gain: `separate` pads nothing, even in shuffled batches."
+    )
+    nearly = inspect([[1000, 1000], [999, 1000]], "separate")
+    assert said(nearly)["nothing"] == (
+        "There is nothing to gain: shuffled batches of `separate` pad 0.02%, and no other way that was looked at saves "
+        "a hundredth."
+    )
+    empty = inspect([[0, 0]] * 3, PreferenceCollator(pad_token_id=0, buckets=(8,)))
+    assert list(said(empty)) == ["nothing"]
+
+
+def test_what_must_be_known_comes_first() -> None:
+    rows = np.array([[5, 3], [60, 2], [2, 8], [4, 4], [1, 70]])
+    strict = PreferenceCollator(pad_token_id=0, max_length=64, truncation_mode="error")
+    found = inspect(rows, strict, max_tokens=50)
+    assert [each.text for each in found.advice][:2] == [
+        "The collator refuses 1 pair of 5, as rows are longer than max_length. No batch here has them.",
+        (
+            "1 pair has more padded tokens by itself than max_tokens=50: PairBatchSampler refuses them, or leaves them "
+            "out with oversize='drop', as here."
+        ),
+    ]
+    bucketed = inspect(rows, PreferenceCollator("padding_free", pad_token_id=0, buckets=(16, 32)), batch_size=3)
+    assert bucketed.advice[0].text == (
+        "The collator refuses 2 pairs of 5, as rows are longer than the largest bucket. No batch here has them."
+    )
+    flat = PreferenceCollator("padding_free", pad_token_id=0, buckets=(16, 32))
+    shuffled = inspect([[16, 14]] * 4, flat, batch_size=2)
+    assert shuffled.advice[0].text == (
+        "2 batches of 2, if shuffled, would be longer than the largest bucket: the collator would refuse them. They "
+        "are in no figure here."
+    )
+    cut = inspect(rows, PreferenceCollator(pad_token_id=0, max_length=64))
+    assert said(cut)["cut"] == (
+        "max_length=64 cuts 10% of the rows and loses 3.8% of the tokens; it touches 1 pair of 5."
+    )
+    two = inspect([*rows, [60, 3]], "separate", max_tokens=50)
+    assert two.advice[0].text.startswith("3 pairs have more padded tokens by themselves than max_tokens=50: ")
+
+
+def test_widths_that_are_rounded_too_far() -> None:
+    rows = np.array([[5, 3], [6, 2], [2, 8], [4, 4]] * 3)
+    found = inspect(rows, PreferenceCollator(pad_token_id=0, pad_to_multiple_of=64), batch_size=2)
+    own, exact = found.choice(way="pairs"), found.choice(rounding="exact", way="pairs")
+    assert said(found)["rounding"] == (
+        f"Widths rounded up (multiple of 64) pad {percent(own.share)} with PairBatchSampler; exact widths pad "
+        f"{percent(exact.share)}."
+    )
+    coarse = inspect(rows * 20, PreferenceCollator(pad_token_id=0, buckets=(64, 256)), batch_size=2, buckets=3)
+    best = coarse.choice(rounding="best 3 buckets", way="pairs")
+    assert said(coarse)["buckets"] == (
+        f"buckets={best.buckets} pad {percent(best.share)} where the collator's 2 buckets pad "
+        f"{percent(coarse.choice(way='pairs').share)}, both with PairBatchSampler."
+    )
+    fine = PreferenceCollator(pad_token_id=0, buckets=best.buckets)
+    assert "buckets" not in said(inspect(rows * 20, fine, batch_size=2, buckets=3))
+
+
+def test_few_long_pairs() -> None:
+    lengths = np.array([[30, 30]] * 2999 + [[9000, 10]])
+    found = inspect(lengths, "concatenated")
+    assert said(found)["outliers"] == (
+        "1 pair is longer than 30 tokens. The largest batch has 144,000 cells (3.5 MB), the mean 863: it decides how "
+        "much memory you need. max_length=30 would cut 0.02% of the rows and 4.7% of the tokens; max_tokens of "
+        "PairBatchSampler bounds a batch without cutting."
+    )
+    assert "outliers" not in said(inspect(lengths, PreferenceCollator(pad_token_id=0, max_length=10_000)))
+
+
+def printed(found: Inspection, width: int = 80, **options: Any) -> str:
+    console = Console(file=io.StringIO(), width=width, **options)
+    show(console, found, title=TITLE)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def test_a_terminal_of_80_columns_without_colours(long_tailed: Inspection) -> None:
+    text = printed(long_tailed)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "\x1b" not in text
+    assert "…" not in text
+    assert text.startswith(f"{TITLE}\n6,000 pairs; layout concatenated, widths exact; 8 pairs a batch, or ")
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    for layout in ("concatenated", "separate", "padding_free", "prompt_left"):
+        ways = ("shuffled", "grouped", "sorted", "pairs", "budget")
+        shares = [percent(long_tailed.choice(layout=layout, way=way).share) for way in ways]
+        assert " ".join([layout, *shares]) in lines
+    for each in long_tailed.bucket_lists:
+        row = f"{len(each.buckets)} {percent(each.share)} {percent(each.padded / each.exact - 1)}"
+        assert any(line.startswith(row) for line in lines)
+    (longer,) = (each for each in long_tailed.distributions if each.name == "longer side")
+    octave = sum(n for n, edge in zip(longer.counts, longer.edges, strict=False) if 512 <= edge < 1024)
+    assert any(line.startswith(f"512 to 1,023 {octave:,} {percent(octave / 6000)} █") for line in lines)
+    unstyled = " ".join(text.split())
+    for advice in long_tailed.advice:
+        assert advice.text.replace("`", "") in unstyled
+
+
+def test_other_terminals(long_tailed: Inspection) -> None:
+    assert "\x1b[1m" in printed(long_tailed, force_terminal=True, color_system="standard")
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=80)
+    show(console, inspect([[3, 40], [9, 12]], "separate", tiles=[1, 2]))
+    console.file.flush()
+    text = console.file.buffer.getvalue().decode("ascii")  # type: ignore[attr-defined]
+    assert re.search(r"11 to 15 +\| +1 \| +50% \|#{40}\n", text)
+    assert re.search(r"tiles +\| +1 \| +2 \| +1 \| +2 \| +2 \| +2 \|@@ ", text)
+
+
+def test_notes_say_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspecting, "SAMPLE", 2)
+    some = inspect([[3, 4]] * 5, "separate")
+    assert "Batches were formed of 2 pairs, drawn at random from 5." in " ".join(printed(some).split())
+    flat = inspect([[9, 9]] * 2, PreferenceCollator("padding_free", pad_token_id=0, buckets=(18,)), batch_size=2)
+    assert "*: some of the batches are longer than the largest bucket" in " ".join(printed(flat).split())
+    assert re.search(r"padding_free\s+0%\*", printed(flat))
+    # A width of 64 is more than a batch may have.
+    small = printed(inspect([[9, 9]] * 2, PreferenceCollator(pad_token_id=0, max_length=20), max_tokens=40))
+    assert "max_length=20" in small.splitlines()[1]
+    assert re.search(r"multiple of 64 +86% +86% +86% +86% +-\n", small)
+
+
+def test_plots_are_written(long_tailed: Inspection, tmp_path: Path) -> None:
+    paths = save(tmp_path / "made" / "here", long_tailed)
+    assert [path.name for path in paths] == [
+        "lengths.png",
+        "padding_by_layout.png",
+        "batches.png",
+        "padding_by_rounding.png",
+        "buckets.png",
+        "max_length.png",
+    ]
+    for path in paths:
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("lengths", [[[0, 0]] * 3, [[3, 3]] * 20 + [[100_000, 2]]])
+def test_small_and_uneven_inputs_have_a_page(lengths: list[list[int]]) -> None:
+    found = inspect(lengths, "padding_free", batch_size=4)
+    assert page(found).count("<svg") == 6
+    assert printed(found)
+
+
+class Page(HTMLParser):
+    """Cells of tables by section, links, ids, and what could ask for something."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: dict[str, list[list[str]]] = {}
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.labels: list[str] = []
+        self._section = ""
+        self._cell: list[str] | None = None
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        of = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [str(of["id"])] if "id" in of else []
+        self.links += [str(of[name]) for name in ("href", "src", "action", "data", "poster") if name in of]
+        if tag == "svg":
+            self.labels.append(str(of["aria-label"]))
+        if tag == "section":
+            self._section = str(of["id"])
+        elif tag == "tr":
+            self.rows.setdefault(self._section, []).append([])
+        elif tag in {"td", "th"}:
+            self._cell = []
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in {"td", "th"} and self._cell is not None:
+            self.rows[self._section][-1].append("".join(self._cell))
+            self._cell = None
+
+    def handle_data(self, data: str) -> None:
+        if self._cell is not None:
+            self._cell.append(data)
+
+
+def test_the_page_has_the_figures_and_asks_for_nothing(long_tailed: Inspection, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.html"
+    write(path, long_tailed, title=TITLE)
+    text = path.read_text(encoding="utf-8")
+    assert "http" not in text
+    assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", text)
+    assert "@import" not in text
+    assert "<b>" not in text
+    assert "<h1>pairs/&lt;b&gt;&amp;&quot;quoted&quot; &#x27;data&#x27;.parquet</h1>" in text
+    read = Page(text)
+    assert "script" not in read.tags
+    assert len(read.ids) == len(set(read.ids))
+    assert all(link.startswith("#") and link[1:] in read.ids for link in read.links)
+    assert len(read.labels) == 6
+    assert read.labels[1].startswith(
+        f"Share of padding. concatenated: {percent(long_tailed.choice().share)} shuffled, "
+    )
+    for table in tables(long_tailed):
+        assert read.rows[table.key] == [list(table.columns), *map(list, table.rows)]
+    # And these are what was found.
+    first = long_tailed.choice()
+    assert read.rows["batches"][1][5:] == [nbytes(first.bytes_mean), nbytes(first.bytes_most), f"{first.shapes:,}"]
+    assert read.rows["max-length"][1][0] == "512"
+    assert [row[2:] for row in read.rows["max-length"][1:]] == [
+        [percent(each.pair_share), percent(each.row_share), percent(each.token_share)] for each in long_tailed.cuts
+    ]
+    assert [row[-1] for row in read.rows["buckets"][1:]] == [
+        ", ".join(map(str, each.buckets)) for each in long_tailed.bucket_lists
+    ]
+
+
+PROBE = """<script>onload = () => parent.postMessage({
+    width: document.scrollingElement.scrollWidth, inner: innerWidth,
+    outside: [...document.querySelectorAll("main *")].filter((each) => !each.closest(".scroll")
+        && each.getBoundingClientRect().right > innerWidth).map((each) => each.tagName),
+    requests: performance.getEntriesByType("resource").length,
+    paper: getComputedStyle(document.body).backgroundColor,
+    axis: getComputedStyle(document.querySelector("svg text")).fill,
+    wide: [...document.querySelectorAll(".scroll")].map((each) => each.scrollWidth >= each.clientWidth).length,
+}, "*")</script>"""
+
+FRAME = """<!DOCTYPE html><p id=found></p><iframe src="page.html" style="width:390px; height:800px; border:0"></iframe>
+<script>onmessage = (event) => { found.textContent = JSON.stringify(event.data) }</script>"""
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium")
+def test_a_browser_as_wide_as_a_phone(long_tailed: Inspection, tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text(page(long_tailed, title=TITLE) + PROBE, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME, encoding="utf-8")
+    found = {}
+    for scheme, name in ((1, "light"), (0, "dark")):
+        command = [
+            *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", f"--blink-settings=preferredColorScheme={scheme}"),
+            *("--dump-dom", (tmp_path / "frame.html").as_uri()),
+        ]
+        dom = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+        text = re.search(r'<p id="found">(.*?)</p>', dom)
+        assert text is not None
+        found[name] = json.loads(text[1])
+        assert found[name]["inner"] == 390
+        assert found[name]["width"] <= 390
+        assert (found[name]["outside"], found[name]["requests"], found[name]["wide"]) == ([], 0, 6)
+    assert (found["light"]["paper"], found["dark"]["paper"]) == ("rgb(255, 255, 255)", "rgb(20, 24, 28)")
+    assert (found["light"]["axis"], found["dark"]["axis"]) == ("rgb(29, 35, 41)", "rgb(228, 232, 236)")
