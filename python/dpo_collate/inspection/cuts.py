@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from .distributions import percentile
+from .distributions import percentiles
 from .figures import Cut
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-PERCENTS: Final = (90, 95, 99)
+PERCENTS: Final = (99, 95, 90)
 
 
 def cuts(rows: npt.NDArray[np.int64], max_length: int | None) -> tuple[Cut, ...]:
@@ -24,7 +24,9 @@ def cuts(rows: npt.NDArray[np.int64], max_length: int | None) -> tuple[Cut, ...]
     """
     longer = rows.max(axis=1)
     most = int(longer.max())
-    found = {percentile(longer, percent): f"percentile {percent}" for percent in reversed(PERCENTS)}
+    found = {
+        limit: f"percentile {percent}" for limit, percent in zip(percentiles(longer, PERCENTS), PERCENTS, strict=True)
+    }
     found.pop(0, None)  # no max_length is 0
     limit = 512
     while limit < most:

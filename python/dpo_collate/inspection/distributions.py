@@ -9,7 +9,7 @@ import numpy as np
 from .figures import Distribution
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -26,7 +26,7 @@ def distributions(named: Mapping[str, npt.NDArray[np.int64]], unit: str) -> tupl
 
 
 def _distribution(name: str, unit: str, values: npt.NDArray[np.int64], edges: npt.NDArray[np.int64]) -> Distribution:
-    p50, p90, p99 = (percentile(values, percent) for percent in (50, 90, 99))
+    p50, p90, p99 = percentiles(values, (50, 90, 99))
     counts = np.bincount(np.searchsorted(edges, values, side="right") - 1, minlength=len(edges) - 1)
     return Distribution(
         name=name,
@@ -43,9 +43,10 @@ def _distribution(name: str, unit: str, values: npt.NDArray[np.int64], edges: np
     )
 
 
-def percentile(values: npt.NDArray[np.int64], percent: float) -> int:
-    """The least value that ``percent`` of 100 values do not exceed: always one that is there."""
-    return int(np.percentile(values, percent, method="inverted_cdf"))
+def percentiles(values: npt.NDArray[np.int64], percents: Sequence[int]) -> list[int]:
+    """Of each percentage the least value that so many of 100 values do not exceed: always one that is there."""
+    in_order = np.sort(values)
+    return [int(in_order[-(-percent * len(values) // 100) - 1]) for percent in percents]
 
 
 def edges_of(least: int, most: int) -> npt.NDArray[np.int64]:
