@@ -151,6 +151,11 @@ def test_the_order_of_transformers() -> None:
         assert plan.bounds.tolist() == [*range(0, pairs, batch_size), pairs]
 
 
+def test_a_shape_has_rows_as_well() -> None:
+    found = inspect([[5, 3]] * 5, "separate", batch_size=2)
+    assert [(each.shapes, each.batches) for each in found.choices if each.layout == "separate"][:4] == [(2, 3)] * 4
+
+
 def test_sorted_pairs_come_with_the_longest_first() -> None:
     plan = ways.in_order(np.array([3, 9, 9, 1]), 3)
     assert plan.order.tolist() == [1, 2, 0, 3]
@@ -174,6 +179,7 @@ def test_what_is_cut(pairs: list[tuple[int, int]], limit: int | None) -> None:
         assert each.pair_share == each.pairs / len(pairs)
         assert each.row_share == each.rows / (2 * len(pairs))
         assert each.token_share == (each.tokens / lengths.sum() if lengths.sum() else 0)
+        assert each.rows or each.why
         if each.why.startswith("percentile"):
             assert 100 * each.pairs <= (100 - int(each.why.split()[1])) * len(pairs)
 
@@ -266,6 +272,7 @@ def test_pairs_beyond_the_budget() -> None:
     assert found.choice(way="budget").real == 26
     assert found.choice(way="budget").padded_most <= 40
     assert found.choice(way="pairs").real == 88
+    assert inspect([[2, 8], [9, 9]], "concatenated", max_tokens=16).too_large == 1
     # A multiple of 64 is more than any batch may have.
     with pytest.raises(KeyError, match="rounding='multiple of 64', way='budget': no such choice was looked at"):
         found.choice(rounding="multiple of 64", way="budget")

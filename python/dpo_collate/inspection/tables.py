@@ -150,7 +150,11 @@ def _batch(found: Inspection, choice: Choice) -> tuple[str, ...]:
 def _held(found: Inspection) -> str:
     """What batches take that wait or are in use."""
     first = found.memory[0]
-    parts = [f"{nbytes(each.bytes_mean)} {called(found, each.way)}" for each in found.memory if each.way != "sorted"]
+    parts = [
+        f"{nbytes(each.bytes_mean)} {'if' if each.way == 'shuffled' else 'by'} {called(found, each.way)}"
+        for each in found.memory
+        if each.way != "sorted"
+    ]
     most = max(each.bytes_most for each in found.memory)
     return (
         f"{counted(first.batches, 'batch', 'batches')} at a time ({counted(first.workers, 'worker')}, each "
