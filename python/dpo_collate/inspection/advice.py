@@ -156,9 +156,10 @@ def _outliers(found: Inspection) -> Iterator[Advice]:
     cut = rare[0]
     text = (
         f"{counted(cut.pairs, 'pair is', 'pairs are')} longer than {count(cut.max_length)} tokens. The largest batch "
-        f"has {count(own.padded_most)} cells ({nbytes(own.bytes_most)}), the mean {count(own.padded_mean)}: the largest "
-        f"decides how much memory you need. max_length={cut.max_length} would cut {percent(cut.row_share)} of the rows "
-        f"and {percent(cut.token_share)} of the tokens; max_tokens of PairBatchSampler bounds a batch without cutting."
+        f"has {count(own.padded_most)} cells ({nbytes(own.bytes_most)}), the mean {count(own.padded_mean)}: the "
+        f"largest decides how much memory you need. max_length={cut.max_length} would cut {percent(cut.row_share)} of "
+        f"the rows and {percent(cut.token_share)} of the tokens; max_tokens of PairBatchSampler bounds a batch without "
+        "cutting."
     )
     yield Advice(0.0, "outliers", text)
 
