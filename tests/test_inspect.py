@@ -15,6 +15,7 @@ from dpo_collate import PreferenceCollator
 from dpo_collate.inspection import Choice, Cut, Distribution, Inspection, inspect, inspecting, padding, ways
 from dpo_collate.inspection.cuts import cuts
 from dpo_collate.inspection.distributions import distributions
+from dpo_collate.inspection.drawings import drawings
 from dpo_collate.inspection.layouts import forms
 from dpo_collate.layout import Column, Layout, Length, Matrix
 from dpo_collate.named import named
@@ -309,6 +310,32 @@ def test_a_layout_of_ones_own() -> None:
     # Columns that samples may leave out count no bytes, but where there are no others.
     maybe = Matrix((("a",),), (Column("a", of="{}_x", optional=True),), tokens="{}_ids")
     assert inspect([[3]], Layout("maybe", (maybe,))).choice().bytes_most == 24
+
+
+def test_completions_are_shown_where_prompts_are_known() -> None:
+    collator = PreferenceCollator("concatenated", inputs="split", pad_token_id=0)
+    found = inspect([[7, 9], [5, 4]], collator, parts={"prompt": [3, 4]})
+    assert [(each.name, each.total) for each in found.distributions] == [
+        ("prompt", 7),
+        ("chosen", 5),
+        ("rejected", 6),
+        ("prompt + chosen", 12),
+        ("prompt + rejected", 13),
+        ("longer side", 14),
+    ]
+    (lengths, *_) = drawings(found)
+    assert [text.get_text() for text in lengths.figure.legends[0].get_texts()] == [
+        "longer side",
+        "rejected",
+        "chosen",
+        "prompt",
+    ]
+    (lengths, *_) = drawings(inspect([[7, 9], [5, 4]], collator))
+    assert [text.get_text() for text in lengths.figure.legends[0].get_texts()] == [
+        "longer side",
+        "prompt + rejected",
+        "prompt + chosen",
+    ]
 
 
 def test_which_layouts_are_compared() -> None:

@@ -116,7 +116,9 @@ def _lengths(found: Inspection) -> Drawing:
     """Histograms on an axis of octaves."""
     tokens = [each for each in found.distributions if each.unit == "tokens"]
     # Of "prompt", "chosen", "prompt + chosen" and "longer side" the third would be one line too many.
-    shown = [each for each in tokens if " + " not in each.name or len(tokens) <= 3][-len(SERIES) :]
+    names = {each.name for each in tokens}
+    joined = {name for name in names if " + " in name and names.issuperset(name.split(" + "))}
+    shown = [each for each in tokens if each.name not in joined][-len(SERIES) :]
     figure, axes = _new(2.9)
     for each, colour in zip(reversed(shown), SERIES, strict=False):
         shares = [100 * number / found.pairs for number in each.counts]

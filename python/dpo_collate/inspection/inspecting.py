@@ -64,7 +64,8 @@ def inspect(  # noqa: PLR0913 - a question with many options, each by its name
         lengths: Tokens of the rows of each pair, int64 ``[n, rows]``, as :func:`dpo_collate.datasets.lengths` has them.
         collator: A collator, a layout, or the name of a layout.
         parts: Other lengths of the pairs by name, ``[n]`` each, whose distributions are shown. With ``"prompt"`` the
-            layout ``prompt_left`` is among those that are compared; ``"tiles"`` stands for the next argument.
+            layout ``prompt_left`` is among those that are compared, and the completions of ``prompt + chosen`` are
+            shown by themselves; ``"tiles"`` stands for the next argument.
         tiles: How many tiles of images each pair has, ``[n]``.
         tile_bytes: Bytes of a tile, such as ``3 * 448 * 448 * 2``; without it tiles count no bytes.
         batch_size: Pairs of a batch.
@@ -322,7 +323,11 @@ def _max_length(layout: Layout) -> int | None:
 def _named(layout: Layout, lengths: Numbers, parts: dict[str, Numbers]) -> dict[str, Numbers]:
     """All parts by name, and the longer side."""
     found = dict(parts)
-    for name, column in zip(row_names(layout), lengths.T, strict=True):
+    rows = dict(zip(row_names(layout), lengths.T, strict=True))
+    for name, column in rows.items():
+        if name.startswith("prompt + ") and "prompt" in parts:
+            found.setdefault(name.removeprefix("prompt + "), column - parts["prompt"])
+    for name, column in rows.items():
         found.setdefault(name, column)
     if lengths.shape[1] > 1:
         found["longer side"] = joined(layout, lengths).max(axis=1)
