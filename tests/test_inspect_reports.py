@@ -130,8 +130,8 @@ def test_few_long_pairs() -> None:
     found = inspect(lengths, "concatenated")
     assert said(found)["outliers"] == (
         "1 pair is longer than 30 tokens. The largest batch has 144,000 cells (3.5 MB), the mean 863: the largest "
-        "decides how much memory you need. max_length=30 would cut 0.02% of the rows and 4.7% of the tokens; max_tokens "
-        "of PairBatchSampler bounds a batch without cutting."
+        "decides how much memory you need. max_length=30 would cut 0.02% of the rows and 4.7% of the tokens; "
+        "max_tokens of PairBatchSampler bounds a batch without cutting."
     )
     assert "outliers" not in said(inspect(lengths, PreferenceCollator(pad_token_id=0, max_length=10_000)))
     assert "outliers" not in said(inspect([[30, 30]] * 2999 + [[60, 10]], "concatenated"))
