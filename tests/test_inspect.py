@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,7 @@ from dpo_collate.inspection.layouts import forms
 from dpo_collate.layout import Column, Layout, Length, Matrix
 from dpo_collate.named import named
 from dpo_collate.sampler import PairBatchSampler
+from loaders import succeeds
 
 Lengths = npt.NDArray[np.int64]
 rows = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=25)
@@ -137,18 +139,15 @@ def test_no_way_goes_below_what_sides_of_one_width_force() -> None:
     assert [(each.layout, each.share) for each in found.least[1:]] == [("separate", 0.0), ("padding_free", 0.0)]
 
 
-def test_the_order_of_transformers() -> None:
-    import torch  # noqa: PLC0415
-    from transformers.trainer_pt_utils import get_length_grouped_indices  # noqa: PLC0415
-
+def test_the_order_of_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = pytest.importorskip("transformers.trainer_pt_utils").get_length_grouped_indices
     random = np.random.default_rng(1)
     for pairs, batch_size in ((1, 4), (5, 2), (400, 4), (1003, 2)):
         longer = random.permutation(pairs).astype(np.int64)  # all differ: one order alone is right
+        order = torch.from_numpy(np.random.default_rng(7).permutation(pairs))
+        monkeypatch.setattr(torch, "randperm", lambda *_args, order=order, **_options: order)
         plan = ways.grouped(longer, batch_size, 7)
-        order = np.random.default_rng(7).permutation(pairs)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "randperm", lambda *_args, order=order, **_kw: torch.from_numpy(order))
-            assert plan.order.tolist() == get_length_grouped_indices(longer.tolist(), batch_size)
+        assert plan.order.tolist() == theirs(longer.tolist(), batch_size)
         assert plan.bounds.tolist() == [*range(0, pairs, batch_size), pairs]
 
 
@@ -442,3 +441,8 @@ def test_what_is_found_is_plain() -> None:
         Distribution,
     }
     assert padding.share(0, 0) == 0
+
+
+def test_nothing_heavy_is_imported() -> None:
+    heavy = {"matplotlib", "rich", "torch", "transformers", "pyarrow"}
+    succeeds(f"import sys, dpo_collate.inspection.html; assert not {heavy} & set(sys.modules)")
