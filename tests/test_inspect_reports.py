@@ -20,6 +20,7 @@ from dpo_collate.inspection.plots import save
 from dpo_collate.inspection.tables import tables
 from dpo_collate.inspection.terminal import show
 from dpo_collate.inspection.words import nbytes, percent
+from dpo_collate.layout import Column, Layout, Matrix
 from test_inspect import log_normal
 
 TITLE = "pairs/<b>&\"quoted\" 'data'.parquet"
@@ -246,6 +247,19 @@ class Page(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._cell is not None:
             self._cell.append(data)
+
+
+def test_names_are_text_everywhere(tmp_path: Path) -> None:
+    name = "$\\frac{<script>alert(1)</script>--><!-- [bold]"
+    matrix = Matrix(((name,),), (Column("ids"),), tokens="{}_ids")
+    found = inspect([[3], [9]], Layout(name, (matrix,)), parts={"&amp;": [1, 2]})
+    text = page(found, title=name)
+    assert "<script" not in text
+    assert "<!--" not in text
+    assert "&amp;amp;" in text
+    assert [cells[0] for cells in Page(text).rows["lengths"]] == ["tokens", "&amp;", name]
+    assert name in printed(found, 200)
+    assert len(save(tmp_path, found)) == 6
 
 
 def test_the_page_has_the_figures_and_asks_for_nothing(long_tailed: Inspection, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ apart by marker as well as by colour. Importing this imports matplotlib.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -17,7 +17,8 @@ from .words import called, percent, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from io import StringIO
+    from pathlib import Path
 
     from matplotlib.axes import Axes
 
@@ -38,6 +39,10 @@ _WIDTH: Final = 4.5
 _ROW: Final = 0.36
 
 
+_PLAIN: Final[Any] = {"text.parse_math": False}
+"""Names may have dollars, which say nothing of mathematics."""
+
+
 @dataclass(frozen=True)
 class Ink:
     """The colours that are no data: of text and axes, and of lines in the background."""
@@ -54,6 +59,12 @@ class Drawing:
     title: str
     alt: str
     figure: Figure
+
+
+def render(drawing: Drawing, file: Path | StringIO, **options: Any) -> None:
+    """Writes the figure, with the options of matplotlib's ``savefig``; of an SVG the text stays text."""
+    with rc_context({**_PLAIN, "svg.fonttype": "none", "svg.hashsalt": drawing.name}):
+        drawing.figure.savefig(file, **options)
 
 
 def drawings(found: Inspection, ink: Ink | None = None) -> tuple[Drawing, ...]:
@@ -81,6 +92,7 @@ def drawings(found: Inspection, ink: Ink | None = None) -> tuple[Drawing, ...]:
         "ytick.labelcolor": ink.text,
         "legend.frameon": False,
         "legend.fontsize": 9.5,
+        **_PLAIN,
     }
     with rc_context(rc):
         return tuple(_all(found, ink))

@@ -85,7 +85,7 @@ def _key_figures(found: Inspection) -> str:
         (percent(pairs.share), "padding, PairBatchSampler"),
         (nbytes(pairs.bytes_most), "largest batch"),
     )
-    items = "".join(f"<div><dd>{escape(value)}</dd><dt>{_breakable(text)}</dt></div>" for value, text in figures)
+    items = "".join(f"<div><dt>{_breakable(text)}</dt><dd>{escape(value)}</dd></div>" for value, text in figures)
     return f"<dl class=figures>{items}</dl>\n"
 
 
@@ -96,7 +96,11 @@ def _advice(found: Inspection) -> str:
 
 def _marked(text: str) -> str:
     """Text whose names in backticks, and options with their values, are code."""
-    return re.sub(_CODE, lambda found: _code(found[1] or found[0]), text)
+    pieces, end = [], 0
+    for found in _CODE.finditer(text):
+        pieces += [escape(text[end : found.start()]), _code(found[1] or found[0])]
+        end = found.end()
+    return "".join([*pieces, escape(text[end:])])
 
 
 def _code(text: str) -> str:
@@ -130,21 +134,18 @@ def _table(table: Table) -> str:
 
 
 def _figure(drawing: Drawing) -> str:
-    return f"<figure>\n{svg(drawing)}\n<figcaption>{escape(drawing.title)}</figcaption>\n</figure>\n"
+    return f"<figure>\n{svg(drawing)}\n</figure>\n"
 
 
 def svg(drawing: Drawing) -> str:
     """The figure as an SVG element whose ids are its own, with the colours of the page."""
-    from matplotlib import rc_context  # noqa: PLC0415 - matplotlib is for those who draw
-
-    from .drawings import SERIES  # noqa: PLC0415
+    from .drawings import SERIES, render  # noqa: PLC0415 - matplotlib is for those who draw
 
     text = StringIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": drawing.name}):
-        drawing.figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    render(drawing, text, format="svg", transparent=True, metadata={"Date": None})
     body = text.getvalue()
     body = body[body.index("<svg") :]
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", body, flags=re.DOTALL)
+    body = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", body, flags=re.DOTALL)
     body = re.sub(r'\s+(?:xmlns(?::xlink)?|version)="[^"]*"', "", body)
     body = body.replace("xlink:href", "href")
     body = re.sub(r'\bid="([^"]+)"', rf'id="{drawing.name}-\1"', body)

@@ -28,13 +28,13 @@ def save(directory: Path, inspection: Inspection) -> list[Path]:
         ...     [path.name for path in save(pathlib.Path(folder), inspect([[3, 2]], "separate"))][:2]
         ['lengths.png', 'padding_by_layout.png']
     """
-    from .drawings import drawings  # noqa: PLC0415 - matplotlib is for those who draw
+    from .drawings import drawings, render  # noqa: PLC0415 - matplotlib is for those who draw
 
     directory.mkdir(parents=True, exist_ok=True)
     found = []
     for drawing in drawings(inspection):
         path = directory / f"{drawing.name}.png"
         drawing.figure.suptitle(drawing.title, x=0.01, ha="left", fontweight="bold", fontsize=10)
-        drawing.figure.savefig(path, dpi=200)
+        render(drawing, path, dpi=200)
         found.append(path)
     return found
