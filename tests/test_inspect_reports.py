@@ -249,7 +249,7 @@ class Page(HTMLParser):
             self._cell.append(data)
 
 
-def test_names_are_text_everywhere(tmp_path: Path) -> None:
+def test_names_are_text_everywhere() -> None:
     name = "$\\frac{<script>alert(1)</script>--><!-- [bold]"
     matrix = Matrix(((name,),), (Column("ids"),), tokens="{}_ids")
     found = inspect([[3], [9]], Layout(name, (matrix,)), parts={"&amp;": [1, 2]})
@@ -259,7 +259,6 @@ def test_names_are_text_everywhere(tmp_path: Path) -> None:
     assert "&amp;amp;" in text
     assert [cells[0] for cells in Page(text).rows["lengths"]] == ["tokens", "&amp;", name]
     assert name in printed(found, 200)
-    assert len(save(tmp_path, found)) == 6
 
 
 def test_the_page_has_the_figures_and_asks_for_nothing(long_tailed: Inspection, tmp_path: Path) -> None:

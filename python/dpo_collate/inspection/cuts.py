@@ -12,7 +12,7 @@ from .figures import Cut
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-PERCENTS: Final = (99, 95, 90)
+PERCENTS: Final = (90, 95, 99)
 
 
 def cuts(rows: npt.NDArray[np.int64], max_length: int | None) -> tuple[Cut, ...]:

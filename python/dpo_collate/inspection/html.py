@@ -80,7 +80,7 @@ def _key_figures(found: Inspection) -> str:
     """The numbers that one looks for first."""
     shuffled, pairs = found.choice(), found.choice(way=found.proposed)
     figures = (
-        (count(found.pairs), "pairs"),
+        (count(found.pairs), "pair" if found.pairs == 1 else "pairs"),
         (percent(shuffled.share), "padding, shuffled"),
         (percent(pairs.share), "padding, PairBatchSampler"),
         (nbytes(pairs.bytes_most), "largest batch"),

@@ -87,8 +87,8 @@ def facts(found: Inspection) -> str:
 def _of_lengths(found: Inspection) -> str:
     longest = [each for each in found.distributions if each.unit == "tokens"][-1]
     return (
-        f"Of half of the {count(found.pairs)} pairs the {longest.name} has at most {count(longest.p50)} tokens, of 99% "
-        f"at most {count(longest.p99)}; the longest has {count(longest.most)}."
+        f"Half of all pairs have at most {count(longest.p50)} tokens in their {longest.name}, 99% at most "
+        f"{count(longest.p99)}; the longest has {count(longest.most)}."
     )
 
 
