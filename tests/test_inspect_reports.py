@@ -48,7 +48,7 @@ def test_advice_is_ordered_by_what_it_saves(long_tailed: Inspection) -> None:
     assert said(long_tailed)["sampler"] == (
         f"`concatenated` with PairBatchSampler(max_tokens=16384) pads {percent(after.share)} where shuffled batches "
         f"pad {percent(before.share)}: {fewer:.1f} times fewer padded tokens, {percent(long_tailed.advice[0].saves)} "
-        f"less to compute. LengthGroupedSampler of transformers pads "
+        f"fewer tokens in all. LengthGroupedSampler of transformers pads "
         f"{percent(long_tailed.choice(way='grouped').share)}."
     )
     separate = long_tailed.choice(layout="separate", way="budget")

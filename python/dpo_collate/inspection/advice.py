@@ -77,7 +77,7 @@ def _sampler(found: Inspection, now: Choice) -> Iterator[Advice]:
     if saves >= _LEAST:
         text = (
             f"`{found.layout}` with {called(found, best.way)} pads {percent(best.share)} where shuffled batches pad "
-            f"{percent(now.share)}: {_fewer(now, best)}, {percent(saves)} less to compute. LengthGroupedSampler of "
+            f"{percent(now.share)}: {_fewer(now, best)}, {percent(saves)} fewer tokens in all. LengthGroupedSampler of "
             f"transformers pads {percent(found.choice(way='grouped').share)}."
         )
         yield Advice(saves, "sampler", text)
