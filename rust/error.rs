@@ -284,6 +284,31 @@ impl CollateError {
     }
 }
 
+impl Cause {
+    /// The short name of what is wrong, for those who count it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::EmptyBatch | Self::TooManyRows { .. } | Self::NoColumns | Self::TwoColumns => "table",
+            Self::EmptySample
+            | Self::NotInFirst { .. }
+            | Self::Missing
+            | Self::MissingHere { .. }
+            | Self::MissingBeside { .. } => "missing",
+            Self::Unknown { .. } => "unknown_key",
+            Self::IsNone | Self::Null { .. } => "null",
+            Self::NoMapping { .. } | Self::ArrowType { .. } | Self::DType { .. } => "type",
+            Self::Shape { .. } | Self::Ragged | Self::Inconsistent { .. } => "shape",
+            Self::Length { .. } => "length_mismatch",
+            Self::Misfit { .. } | Self::TooFar { .. } => "overflow",
+            Self::TooLong { .. } | Self::NoBucket { .. } => "too_long",
+            Self::NothingToScore { .. } => "nothing_scored",
+            Self::NothingKept => "all_ignored",
+            Self::TooLarge { .. } | Self::OverLimit { .. } | Self::OutOfMemory { .. } => "too_large",
+        }
+    }
+}
+
 impl fmt::Display for CollateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(sample) = self.sample {

@@ -19,11 +19,14 @@
 //! 7. **deliver** ([`arena::message`], `python::delivery`): from a `DataLoader` worker a tensor goes as the
 //!    place of its memory, which the training process sees as well.
 //!
+//! [`check`] looks at the rows of a data set without making batches of them.
+//!
 //! Feature `python` adds what has to do with Python objects; without it the crate mentions no Python, and
 //! its kernels are tested and run under valgrind on their own.
 
 pub mod arena;
 pub mod cells;
+pub mod check;
 pub mod collate;
 pub mod error;
 pub mod fill;

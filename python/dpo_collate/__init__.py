@@ -2,15 +2,17 @@
 
 ``PreferenceCollator`` is the ``collate_fn`` of a ``DataLoader``; ``dpo_collate`` is the plain function with six
 fields; ``dpo_collate.layout`` is the language in which batches are described, ``dpo_collate.named`` the layouts
-that have a name; ``dpo_collate.padding_free`` has what a loss needs of rows that lie end to end;
+that have a name; ``dpo_collate.check`` looks for bad
+rows in a data set; ``dpo_collate.padding_free`` has what a loss needs of rows that lie end to end;
 ``dpo_collate.trainers`` has drop-ins for the collators of trainers; ``dpo_collate.delivery`` tells what memory the
 batches of DataLoader workers take.
 """
 
 import warnings
 
-from . import _core, delivery, layout, named, padding_free
+from . import _core, checking, delivery, layout, named, padding_free
 from ._core import __version__ as __version__
+from .checking import check as check
 from .collator import PreferenceCollator as PreferenceCollator
 from .collator import dpo_collate as dpo_collate
 from .image_tokens import ImageTokens as ImageTokens
@@ -28,6 +30,8 @@ __all__ = [
     "Layout",
     "PreferenceCollator",
     "__version__",
+    "check",
+    "checking",
     "delivery",
     "dpo_collate",
     "layout",

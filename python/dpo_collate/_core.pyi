@@ -16,8 +16,11 @@ __all__ = [
     "Arena",
     "ArrowTable",
     "Collator",
+    "Findings",
     "PairPlanner",
     "Rest",
+    "RowCheck",
+    "Seen",
     "__version__",
     "after_fork_in_child",
     "after_fork_in_parent",
@@ -79,6 +82,7 @@ class ArrowTable:
     def names(self) -> tuple[str, ...]: ...
     def parts(self) -> list[tuple[int, tuple[str, ...]]]: ...
     def head(self, rows: int) -> ArrowTable: ...
+    def slice(self, begin: int, rows: int) -> ArrowTable: ...
     def take(self, rows: Sequence[int]) -> ArrowTable: ...
     def lengths(
         self, key: str, *, rows: npt.NDArray[np.int64] | None = None, unbatch: bool = False
@@ -110,6 +114,42 @@ class PairPlanner:
     def plan(
         self, seed: int, epoch: int, steps: int | None = None
     ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int64], npt.NDArray[np.int64]]: ...
+
+@final
+class RowCheck:
+    def __new__(
+        cls,
+        collator: Collator,
+        *,
+        ids: Sequence[str],
+        sides: Sequence[Sequence[str]],
+        may_be_equal: bool,
+        scored: Sequence[tuple[Sequence[str], float, bool]],
+        vocab_size: int | None,
+        image_tokens: Sequence[int],
+    ) -> RowCheck: ...
+    def look(self, samples: Any, first: int, apart: Sequence[int], seen: Seen | None) -> Findings: ...
+
+@final
+class Findings:
+    @property
+    def problems(self) -> list[tuple[int, str, str | None, str]]: ...
+    @property
+    def duplicates(self) -> list[tuple[int, int]]: ...
+    @property
+    def apart(self) -> list[tuple[int, tuple[int, int]]]: ...
+    @property
+    def counted(self) -> list[int]: ...
+    @property
+    def refused(self) -> list[int]: ...
+    @property
+    def not_taken(self) -> list[int]: ...
+
+@final
+class Seen:
+    def __new__(cls) -> Seen: ...
+    def first(self, digest: tuple[int, int], row: int) -> int | None: ...
+    def __len__(self) -> int: ...
 
 def empty(nbytes: int, memory: Memory) -> npt.NDArray[np.uint8]: ...
 

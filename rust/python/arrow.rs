@@ -82,6 +82,11 @@ impl ArrowTable {
         guarded(|| Ok(Self::new(self.table().head(rows))))
     }
 
+    /// The rows from `begin` on, at most so many.
+    fn slice(&self, begin: usize, rows: usize) -> PyResult<Self> {
+        guarded(|| Ok(Self::new(self.table().slice(begin, rows))))
+    }
+
     /// The rows of these numbers, in this order.
     fn take(&self, rows: Vec<usize>) -> PyResult<Self> {
         guarded(|| {

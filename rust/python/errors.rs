@@ -27,6 +27,11 @@ impl From<Failure> for PyErr {
 
 /// The exception for an error of a batch whose samples have been gathered.
 pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>, keys: &Keys) -> PyErr {
+    exception(error.kind(), sentence(error, gathered, keys))
+}
+
+/// The sentence for it.
+pub(super) fn sentence(error: &CollateError, gathered: &Gathered<'_>, keys: &Keys) -> String {
     let mut message = error.to_string();
     if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample) {
         // What the sample has instead is mostly what the user wants to know.
@@ -40,11 +45,11 @@ pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>, keys: &Ke
             let names: Vec<String> = dict.keys().iter().filter_map(name).collect();
             (names, value.is_some_and(|value| value.is_none()))
         } else {
-            return exception(error.kind(), message);
+            return message;
         };
         if is_none {
             message.push_str(": it is None");
-            return PyKeyError::new_err(message);
+            return message;
         }
         let more = if names.len() > KEYS_SHOWN { ", …" } else { "" };
         // Writing to a String cannot fail.
@@ -53,10 +58,10 @@ pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>, keys: &Ke
             let _ = write!(message, ": {REMOVED_COLUMNS}");
         }
     }
-    exception(error.kind(), message)
+    message
 }
 
-fn exception(kind: Kind, message: String) -> PyErr {
+pub(super) fn exception(kind: Kind, message: String) -> PyErr {
     match kind {
         Kind::Key => PyKeyError::new_err(message),
         Kind::Type => PyTypeError::new_err(message),

@@ -1,6 +1,7 @@
 //! The `PyO3` boundary: convert, call, map errors; nothing else.
 
 mod arrow;
+mod check;
 mod delivery;
 mod errors;
 mod sampler;
@@ -29,6 +30,8 @@ use wrap::Block;
 mod _core {
     #[pymodule_export]
     use super::arrow::ArrowTable;
+    #[pymodule_export]
+    use super::check::{Findings, RowCheck, Seen};
     #[pymodule_export]
     use super::delivery::{
         Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, close, count_sent, fall_back,

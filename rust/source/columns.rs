@@ -38,6 +38,16 @@ struct Uses {
 impl<'py> Gathered<'py> {
     /// Takes all that the keys name, of the rows of a table.
     pub fn take_table(py: Python<'py>, table: &Arc<Table>, keys: &Keys) -> Result<Self, Failure> {
+        Self::take_rows_of(py, table, keys, None)
+    }
+
+    /// Likewise; with `refused`, what is wrong with single values goes there, and these are taken for absent.
+    pub fn take_rows_of(
+        py: Python<'py>,
+        table: &Arc<Table>,
+        keys: &Keys,
+        mut refused: Option<&mut Vec<CollateError>>,
+    ) -> Result<Self, Failure> {
         let rows = table.rows();
         if rows > MOST_ROWS {
             return Err(CollateError::of_batch(Cause::TooManyRows { rows, most: MOST_ROWS }).into());
@@ -57,7 +67,7 @@ impl<'py> Gathered<'py> {
                 Some((schema, uses)) if schema == batch.schema() => uses, // quick where it is the very same
                 _ => gathered.uses(py, batch, first, keys)?,
             };
-            gathered.take_rows(&objects, batch, (rows, first), &uses, keys)?;
+            gathered.take_rows(&objects, batch, (rows, first), (&uses, keys), refused.as_deref_mut())?;
             if !uses.complete {
                 break; // Whatever comes, there is no batch: the plan says what this sample lacks.
             }
@@ -72,11 +82,15 @@ impl<'py> Gathered<'py> {
         objects: &Objects<'py>,
         batch: &RecordBatch,
         (rows, first): (Range<usize>, usize),
-        uses: &Uses,
-        keys: &Keys,
+        (uses, keys): (&Uses, &Keys),
+        mut refused: Option<&mut Vec<CollateError>>,
     ) -> Result<(), Failure> {
-        if let Some(row) = batch.first_null(rows.clone()) {
-            return Err(of_sample(first + row, Cause::NoMapping { found: "null".to_owned() }));
+        let nulls = batch.first_null(rows.clone());
+        let null = |sample| no_mapping(sample, "null".to_owned());
+        if let Some(row) = nulls
+            && refused.is_none()
+        {
+            return Err(null(first + row).into());
         }
         let mut columns = Vec::with_capacity(uses.columns.len());
         for &(index, what) in &uses.columns {
@@ -90,12 +104,24 @@ impl<'py> Gathered<'py> {
             let cells = self.values.len() + keys.names.len();
             self.values.resize_with(cells, || None);
             self.numbers.resize(cells, None);
+            if let Some(refused) = &mut refused
+                && nulls.is_some()
+                && batch.first_null(row..row + 1).is_some()
+            {
+                refused.push(null(sample));
+                continue;
+            }
             for (column, name, what) in &columns {
                 let taken = match *what {
                     Use::Key(key) => self.take_cell(objects, column, (row, sample), key, keys),
                     Use::Extra(extra) => objects.value(column, row).map(|value| self.extras[extra].values.push(value)),
                 };
-                taken.map_err(|refused| refused.at(sample, name))?;
+                match (taken.map_err(|refused| refused.at(sample, name)), &mut refused) {
+                    (Err(Failure::Batch(error)), Some(refused)) if !matches!(error.cause, Cause::ArrowType { .. }) => {
+                        refused.push(error);
+                    }
+                    (taken, _) => taken?,
+                }
             }
         }
         Ok(())
@@ -189,6 +215,10 @@ impl<'py> Gathered<'py> {
 
 /// How pandas calls an index that has no name, which it hands over as a column.
 const PANDAS_INDEX: &str = "__index_level_";
+
+fn no_mapping(sample: usize, found: String) -> CollateError {
+    CollateError { sample: Some(sample), key: None, cause: Cause::NoMapping { found } }
+}
 
 fn of_sample(sample: usize, cause: Cause) -> Failure {
     CollateError { sample: Some(sample), key: None, cause }.into()

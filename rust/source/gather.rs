@@ -272,9 +272,24 @@ impl<'py> Gathered<'py> {
 
     /// Turns values into plain arrays.
     pub fn convert(&mut self, slow: &Slow, keys: &Keys, row: &Converter) -> PyResult<()> {
-        let count = keys.names.len();
+        slow.0.iter().try_for_each(|&at| self.convert_one(at, keys, row))
+    }
+
+    /// Likewise; what cannot be turned into one is taken out: its index, and why.
+    pub fn convert_all(&mut self, slow: &Slow, keys: &Keys, row: &Converter) -> Vec<(usize, PyErr)> {
+        let mut refused = Vec::new();
         for &at in &slow.0 {
-            let Some(value) = self.value(at) else { continue };
+            if let Err(error) = self.convert_one(at, keys, row) {
+                self.values[at] = None;
+                refused.push((at, error));
+            }
+        }
+        refused
+    }
+
+    fn convert_one(&mut self, at: usize, keys: &Keys, row: &Converter) -> PyResult<()> {
+        let count = keys.names.len();
+        if let Some(value) = self.value(at) {
             let floats = matches!(keys.roles[at % count], Role::Row { floats: true, .. });
             let place = place(at / count, &keys.names[at % count]);
             let plain = row.bind(value.py()).call1((value, place, floats))?;

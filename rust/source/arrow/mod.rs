@@ -213,6 +213,23 @@ impl Table {
         head
     }
 
+    /// The rows from `begin` on, at most so many.
+    #[must_use]
+    pub fn slice(&self, begin: usize, rows: usize) -> Self {
+        let (schema, batches) = (self.schema.clone(), Arc::clone(&self.batches));
+        let mut slice = Self { schema, batches, ..Self::default() };
+        let end = begin.saturating_add(rows).min(self.rows);
+        let first = self.before.partition_point(|&before| before <= begin).saturating_sub(1);
+        for (part, &before) in self.parts.iter().zip(&self.before).skip(first).take_while(|(_, before)| **before < end)
+        {
+            let skipped = begin.saturating_sub(before).min(part.rows);
+            let taken = (end - before).min(part.rows) - skipped;
+            // There are fewer of them than of the whole, which could be counted.
+            let _ = slice.add(Part { begin: part.begin + skipped, rows: taken, ..*part });
+        }
+        slice
+    }
+
     /// Some of its rows, in this order; none of them if there is no such row.
     #[must_use]
     pub fn take(&self, rows: &[usize]) -> Option<Self> {

@@ -1,0 +1,163 @@
+"""The images of one row: by the collator's own code, each fault by itself."""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from . import _media, image_tokens
+from ._budget import Budget
+from ._convert import is_tensor
+from ._pools import Target
+from ._tiles import Entry, _check_alike, entries_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ._check_layout import Form
+    from .layout import Media
+
+REFUSED = (KeyError, TypeError, ValueError, OverflowError, MemoryError)
+"""What a collator raises."""
+
+Fault = tuple[int, str | None, str, str]
+"""Row, key, kind and message."""
+
+
+class _Like(NamedTuple):
+    """What the first tiles of a medium are, in place of them."""
+
+    shape: tuple[int, ...]
+    dtype: Any
+    ndim: int
+
+
+class Images:
+    """Looks at the images of rows, one after the other."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Entry] = {}
+
+    def look(self, form: Form, sample: Any, row: int) -> tuple[list[Fault], bytes | None]:
+        """What is wrong with one row's images.
+
+        Args:
+            form: What rows are looked at by.
+            sample: A list of one sample, or a table of one row.
+            row: Its number.
+
+        Returns:
+            What was found, and a digest of the images; None if there is none, as they cannot be read.
+        """
+        faults: list[Fault] = []
+
+        @contextmanager
+        def noting(kind: str, own: int = 0) -> Iterator[None]:
+            try:
+                yield
+            except REFUSED as error:
+                if not error.args:  # there is no memory
+                    raise
+                faults.append(fault(row, kind, str(error.args[0]), own))
+
+        gathered, rest = _gathered(form, sample, noting)
+        found: dict[str, list[Entry]] = {}
+        for medium in form.media:
+            with noting("images"):
+                found[medium.name] = entries_of(medium, gathered[medium.name])
+        whole = len(found) == len(form.media)
+        for medium in form.media:
+            tiles = next((other for other in form.media if other.name == medium.flags_of), None)
+            if tiles is not None and medium.name in found and tiles.name in found:
+                given = {(at, key) for at, key, _ in gathered[medium.name]}
+                with noting("image_flags"):
+                    _media._check_flags(medium, tiles, found, given)
+        if whole and not faults and rest is not None:
+            _look_at_tokens(form, rest, found, noting)
+        if whole and not faults:
+            with noting("too_large"):
+                tensors = form.collator.return_tensors == "pt"
+                budget = Budget(form.collator.max_batch_bytes, 0 if rest is None else rest.nbytes)
+                _media.join(found, form.media, budget, Target(tensors, "heap"))
+        for medium in form.media:
+            for entry in found.get(medium.name, ()):
+                with noting("images_differ", row):
+                    self._compare(medium, entry, row)
+        return faults, _digest(found) if whole else None
+
+    def _compare(self, medium: Media, entry: Entry, row: int) -> None:
+        """Tiles are like those of the first row that has any, or no batch can have both."""
+        tiles = entry.tiles
+        first = self._first.get(medium.name)
+        if first is None:
+            like = _Like(tuple(tiles.shape), tiles.dtype, tiles.ndim)
+            self._first[medium.name] = entry._replace(sample=row, tiles=like)
+            return
+        _check_alike(medium, tiles, f"sample {row}: '{entry.key}'", first)
+
+
+def _gathered(form: Form, sample: Any, noting: Any) -> tuple[dict[str, list[tuple[int, str, Any]]], Any]:
+    """By the name of each medium what there is of it; and what the core has counted, if the token rows are good."""
+    try:
+        rest = form.images.collate(sample, 0)[1]
+    except REFUSED:
+        rest = None
+    else:
+        media = {} if rest is None else rest.media
+        return {medium.name: media.get(medium.name, []) for medium in form.media}, rest
+    gathered: dict[str, list[tuple[int, str, Any]]] = {medium.name: [] for medium in form.media}
+    for medium, core in form.images_alone:
+        with noting("images"):
+            alone = core.collate(sample, 0)[1]
+            if alone is not None:
+                gathered[medium.name] = alone.media.get(medium.name, [])
+    return gathered, None
+
+
+def _look_at_tokens(form: Form, rest: Any, found: dict[str, list[Entry]], noting: Any) -> None:
+    """Every row has as many image tokens as its images ask for; truncation cuts none."""
+    table = form.images_table
+    counted = set()
+    wanted = form.collator.counted_tokens()
+    for tokens in wanted:
+        for side in image_tokens._sides(table):
+            counts = [
+                count
+                for count in rest.counts
+                if table.matrices[count[0]].rows[count[1]][-1] in {side, image_tokens.PROMPT}
+            ]
+            with noting("image_tokens"):
+                counted |= image_tokens.check(counts, (tokens,), table, found)
+    with noting("truncated_images"):
+        _media.check_truncated(rest.truncated, table.media, found, counted)
+
+
+def _digest(found: dict[str, list[Entry]]) -> bytes:
+    """Of all that the images of a row are."""
+    digest = blake2b(digest_size=16)
+    for name, entries in found.items():
+        for entry in entries:
+            tiles = entry.tiles
+            digest.update(repr((name, entry.key, tuple(tiles.shape), str(tiles.dtype))).encode())
+            if is_tensor(tiles):
+                import torch  # noqa: PLC0415 - there are tensors, so it is there
+
+                tiles = tiles.contiguous().flatten().view(torch.uint8).numpy()
+            digest.update(np.ascontiguousarray(tiles).view(np.uint8).data)
+    return digest.digest()
+
+
+def fault(row: int, kind: str, sentence: str, own: int = 0) -> Fault:
+    """A fault of a row, from the sentence that says it of samples, of which this row is sample ``own``."""
+
+    def renamed(found: re.Match[str]) -> str:
+        sample = int(found[1])
+        return f"row {row if sample == own else sample}"
+
+    message = re.sub(r"\bsample (\d+)\b", renamed, sentence)
+    key = re.match(r"row \d+: (?:no )?'([^']*)'", message)
+    return row, None if key is None else key[1], kind, message
