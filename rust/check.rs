@@ -3,8 +3,6 @@
 //! A collator takes all that can be made a batch. Whether that is worth training on is another question: a completion
 //! without tokens, labels that leave nothing to score, two sides that are the same, ids that the model does not know.
 
-use std::fmt;
-
 use crate::cells::{Value, with_values};
 use crate::error::Number;
 use crate::fill;
@@ -100,7 +98,8 @@ impl Fault {
 
 impl Found {
     /// The sentence users read, but for the place where it was met.
-    pub fn sentence(&self, layout: &Layout) -> impl fmt::Display {
+    #[must_use]
+    pub fn sentence(&self, layout: &Layout) -> String {
         let key = &layout.keys[self.key];
         match &self.fault {
             Fault::EmptyCompletion => format!("'{key}' has no tokens: expected a completion"),
@@ -240,13 +239,11 @@ fn read(source: &Source<'_>, row: &mut Vec<i64>) -> Result<bool, NotPlain> {
     }
     let mut fits = true;
     source.read(0..source.len(), |_, values| {
-        with_values!(values, values => row.extend(values.iter().map(|value| match value.number() {
-            Number::Int(value) => value,
-            _ => {
-                fits = false;
-                0
-            }
-        })));
+        let mut id = |number| {
+            fits &= matches!(number, Number::Int(_));
+            if let Number::Int(id) = number { id } else { 0 }
+        };
+        with_values!(values, values => row.extend(values.iter().map(|value| id(value.number()))));
         Ok::<(), NotPlain>(())
     })?;
     Ok(fits)

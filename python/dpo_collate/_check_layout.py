@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from . import _convert
 from ._core import Collator, RowCheck
-from ._lengths import _shows_ids
-from ._wildcards import _named
-from .image_tokens import PROMPT, _has_ids
+from ._grids import shows_ids
+from ._wildcards import named_keys
+from .image_tokens import PROMPT, has_ids
 from .layout import Column, Length, Matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .collator import PreferenceCollator
-    from .layout import Layout, Media
+    from .layout import Extra, Layout, Media
 
 _MASKS = ("completion_mask", "loss_mask")
 """Columns of these names say what is scored, whatever they are padded with."""
@@ -42,7 +42,7 @@ class Form:
         """Of everything but media."""
         made = {medium.name for medium in self.table.media if not medium.name.startswith(self.table.reserved)}
         ignored = (*self.table.ignored, *self.media_keys, *made)
-        extra = "error" if self.table.extra == "error" else "drop"
+        extra: Extra = "error" if self.table.extra == "error" else "drop"
         table = replace(self._bare(), scalars=self.table.scalars, extra=extra, ignored=ignored)
         return self._check(replace(table, matrices=self.table.matrices, reserved=self.table.reserved), own=True)
 
@@ -51,9 +51,7 @@ class Form:
         """Of ids and labels, whatever else there is: for a sample that cannot be taken as a whole."""
         ids, _ = _ids_and_sides(self.table)
         keys = dict.fromkeys((*ids, *(key for keys, _, _ in self._scored() for key in keys)))
-        matrices = (
-            Matrix(((key,),), (Column(f"\0{at}"),), tokens="{}", optional=True) for at, key in enumerate(keys)
-        )
+        matrices = (Matrix(((key,),), (Column(f"\0{at}"),), tokens="{}", optional=True) for at, key in enumerate(keys))
         return self._check(self._bare(matrices=tuple(matrices) or (_NO_TOKENS,)), own=True)
 
     @cached_property
@@ -78,7 +76,7 @@ class Form:
     @cached_property
     def images_table(self) -> Layout:
         """The table of that."""
-        matrices = [matrix for matrix in self.table.matrices if _has_ids(matrix)]
+        matrices = [matrix for matrix in self.table.matrices if has_ids(matrix)]
         named = (replace(matrix, columns=(Column(f"\0{at}"),)) for at, matrix in enumerate(matrices))
         return self._bare(matrices=tuple(named) or (_NO_TOKENS,), media=self.media)
 
@@ -107,7 +105,7 @@ class Form:
             returns=None,
             extra="drop",
             reserved=(),
-            ignored=tuple(sorted(_named(self.table))),
+            ignored=tuple(sorted(named_keys(self.table))),
         )
 
     def _core(self, table: Layout) -> Collator:
@@ -126,9 +124,7 @@ class Form:
     def _check(self, table: Layout, *, own: bool = False) -> RowCheck:
         core = self._core(table)
         if not own:
-            return RowCheck(
-                core, ids=[], sides=[], may_be_equal=True, scored=[], vocab_size=None, image_tokens=[]
-            )
+            return RowCheck(core, ids=[], sides=[], may_be_equal=True, scored=[], vocab_size=None, image_tokens=[])
         ids, sides = _ids_and_sides(self.table)
         return RowCheck(
             core,
@@ -171,7 +167,7 @@ def _ids_and_sides(table: Layout) -> tuple[list[str], list[list[str]]]:
     ids: dict[str, None] = {}
     sides: dict[tuple[str, ...], None] = {}
     for matrix in table.matrices:
-        if not (_has_ids(matrix) and _shows_ids(matrix)):
+        if not (has_ids(matrix) and shows_ids(matrix)):
             continue
         for row in matrix.rows:
             keys = tuple(matrix.tokens.replace("{}", stem) for stem in row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -13,18 +13,19 @@ from . import _media, image_tokens
 from ._budget import Budget
 from ._convert import is_tensor
 from ._pools import Target
-from ._tiles import Entry, _check_alike, entries_of
+from ._tiles import Entry, check_alike, entries_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ._check_layout import Form
+    from ._core import Rest
     from .layout import Media
 
 REFUSED = (KeyError, TypeError, ValueError, OverflowError, MemoryError)
 """What a collator raises."""
 
-Fault = tuple[int, str | None, str, str]
+Fault: TypeAlias = tuple[int, str | None, str, str]
 """Row, key, kind and message."""
 
 
@@ -53,41 +54,20 @@ class Images:
         Returns:
             What was found, and a digest of the images; None if there is none, as they cannot be read.
         """
-        faults: list[Fault] = []
-
-        @contextmanager
-        def noting(kind: str, own: int = 0) -> Iterator[None]:
-            try:
-                yield
-            except REFUSED as error:
-                if not error.args:  # there is no memory
-                    raise
-                faults.append(fault(row, kind, str(error.args[0]), own))
-
-        gathered, rest = _gathered(form, sample, noting)
-        found: dict[str, list[Entry]] = {}
-        for medium in form.media:
-            with noting("images"):
-                found[medium.name] = entries_of(medium, gathered[medium.name])
-        whole = len(found) == len(form.media)
-        for medium in form.media:
-            tiles = next((other for other in form.media if other.name == medium.flags_of), None)
-            if tiles is not None and medium.name in found and tiles.name in found:
-                given = {(at, key) for at, key, _ in gathered[medium.name]}
-                with noting("image_flags"):
-                    _media._check_flags(medium, tiles, found, given)
-        if whole and not faults and rest is not None:
-            _look_at_tokens(form, rest, found, noting)
-        if whole and not faults:
-            with noting("too_large"):
-                tensors = form.collator.return_tensors == "pt"
+        noted = _Noted(row)
+        gathered, rest = _gathered(form, sample, noted)
+        found = _entries(form, gathered, noted)
+        if not noted.faults and rest is not None:
+            _check_tokens(form, rest, found, noted)
+        if not noted.faults:
+            with noted.noting("too_large"):
                 budget = Budget(form.collator.max_batch_bytes, 0 if rest is None else rest.nbytes)
-                _media.join(found, form.media, budget, Target(tensors, "heap"))
+                _media.join(found, form.media, budget, Target(form.collator.return_tensors == "pt", "heap"))
         for medium in form.media:
             for entry in found.get(medium.name, ()):
-                with noting("images_differ", row):
+                with noted.noting("images_differ", row):
                     self._compare(medium, entry, row)
-        return faults, _digest(found) if whole else None
+        return noted.faults, _digest(found) if len(found) == len(form.media) else None
 
     def _compare(self, medium: Media, entry: Entry, row: int) -> None:
         """Tiles are like those of the first row that has any, or no batch can have both."""
@@ -97,11 +77,33 @@ class Images:
             like = _Like(tuple(tiles.shape), tiles.dtype, tiles.ndim)
             self._first[medium.name] = entry._replace(sample=row, tiles=like)
             return
-        _check_alike(medium, tiles, f"sample {row}: '{entry.key}'", first)
+        check_alike(medium, tiles, f"sample {row}: '{entry.key}'", first)
 
 
-def _gathered(form: Form, sample: Any, noting: Any) -> tuple[dict[str, list[tuple[int, str, Any]]], Any]:
-    """By the name of each medium what there is of it; and what the core has counted, if the token rows are good."""
+class _Noted:
+    """The faults of one row."""
+
+    def __init__(self, row: int) -> None:
+        self._row = row
+        self.faults: list[Fault] = []
+
+    @contextmanager
+    def noting(self, kind: str, own: int = 0) -> Iterator[None]:
+        """Keeps what is raised. The row is sample ``own`` there."""
+        try:
+            yield
+        except REFUSED as error:
+            if not error.args:  # there is no memory
+                raise
+            self.faults.append(fault(self._row, kind, str(error.args[0]), own))
+
+
+_Gathered: TypeAlias = dict[str, list[tuple[int, str, Any]]]
+"""By the name of each medium what there is of it: sample, key, value."""
+
+
+def _gathered(form: Form, sample: Any, noted: _Noted) -> tuple[_Gathered, Rest | None]:
+    """What there is of each medium; and what the core has counted, if the token rows are good."""
     try:
         rest = form.images.collate(sample, 0)[1]
     except REFUSED:
@@ -109,30 +111,41 @@ def _gathered(form: Form, sample: Any, noting: Any) -> tuple[dict[str, list[tupl
     else:
         media = {} if rest is None else rest.media
         return {medium.name: media.get(medium.name, []) for medium in form.media}, rest
-    gathered: dict[str, list[tuple[int, str, Any]]] = {medium.name: [] for medium in form.media}
+    gathered: _Gathered = {medium.name: [] for medium in form.media}
     for medium, core in form.images_alone:
-        with noting("images"):
+        with noted.noting("images"):
             alone = core.collate(sample, 0)[1]
             if alone is not None:
                 gathered[medium.name] = alone.media.get(medium.name, [])
     return gathered, None
 
 
-def _look_at_tokens(form: Form, rest: Any, found: dict[str, list[Entry]], noting: Any) -> None:
+def _entries(form: Form, gathered: _Gathered, noted: _Noted) -> dict[str, list[Entry]]:
+    """What there is of each medium that can be read, looked at."""
+    found: dict[str, list[Entry]] = {}
+    for medium in form.media:
+        with noted.noting("images"):
+            found[medium.name] = entries_of(medium, gathered[medium.name])
+    for medium in form.media:
+        tiles = next((other for other in form.media if other.name == medium.flags_of), None)
+        if tiles is not None and medium.name in found and tiles.name in found:
+            given = {(at, key) for at, key, _ in gathered[medium.name]}
+            with noted.noting("image_flags"):
+                _media.check_flags(medium, tiles, found, given)
+    return found
+
+
+def _check_tokens(form: Form, rest: Rest, found: dict[str, list[Entry]], noted: _Noted) -> None:
     """Every row has as many image tokens as its images ask for; truncation cuts none."""
     table = form.images_table
     counted = set()
-    wanted = form.collator.counted_tokens()
-    for tokens in wanted:
-        for side in image_tokens._sides(table):
-            counts = [
-                count
-                for count in rest.counts
-                if table.matrices[count[0]].rows[count[1]][-1] in {side, image_tokens.PROMPT}
-            ]
-            with noting("image_tokens"):
+    for tokens in form.collator.counted_tokens():
+        for side in image_tokens.sides_of(table):
+            ends = (side, image_tokens.PROMPT)
+            counts = [count for count in rest.counts if table.matrices[count[0]].rows[count[1]][-1] in ends]
+            with noted.noting("image_tokens"):
                 counted |= image_tokens.check(counts, (tokens,), table, found)
-    with noting("truncated_images"):
+    with noted.noting("truncated_images"):
         _media.check_truncated(rest.truncated, table.media, found, counted)
 
 

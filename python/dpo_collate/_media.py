@@ -42,7 +42,7 @@ def entries(
     for medium in media:
         if medium.flags_of is not None:
             given = {(sample, key) for sample, key, _ in gathered.get(medium.name, ())}
-            _check_flags(medium, by_name[medium.flags_of], found, given)
+            check_flags(medium, by_name[medium.flags_of], found, given)
         if medium.combine != "cat" and found[medium.name]:
             _check_all_have(medium, found[medium.name], samples)
     return found
@@ -101,7 +101,7 @@ def _check_all_have(medium: Media, entries: list[Entry], samples: int) -> None:
                 )
 
 
-def _check_flags(
+def check_flags(
     flags: Media, tiles_medium: Media, found: Mapping[str, list[Entry]], given: Collection[tuple[int, str]]
 ) -> None:
     """Flags and tiles of a sample agree in number. In a batch without any flag every tile is an image.

@@ -53,7 +53,7 @@ def entries_of(medium: Media, values: Sequence[tuple[int, str, Any]]) -> list[En
         if not number and medium.combine == "cat":
             continue
         if found:
-            _check_alike(medium, tiles, place, found[0])
+            check_alike(medium, tiles, place, found[0])
         found.append(Entry(sample, key, tiles, number, place))
     if found and medium.combine == "pad" and not _holds(dtype_name(found[0].tiles), medium.pad):
         dtype = dtype_name(found[0].tiles)
@@ -64,7 +64,7 @@ def entries_of(medium: Media, values: Sequence[tuple[int, str, Any]]) -> list[En
     return found
 
 
-def _check_alike(medium: Media, tiles: Any, place: str, first: Entry) -> None:
+def check_alike(medium: Media, tiles: Any, place: str, first: Entry) -> None:
     if medium.combine == "cat":
         if not alike(tiles, first.tiles):
             raise ValueError(

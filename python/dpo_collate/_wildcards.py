@@ -43,7 +43,7 @@ def expanded(layout: Layout, keys: Iterable[str]) -> Layout:
         rows = " or ".join(f"'{matrix.tokens.replace('{}', '*')}'" for matrix in layout.matrices)
         raise KeyError(f"sample 0: no key like {rows}")
     layout = replace(layout, matrices=tuple(matrices))
-    taken = _named(layout)
+    taken = named_keys(layout)
     media: list[Media] = []
     for medium in layout.media:
         media += [replace(medium, name=key, keys=its) for key, its in _found(medium, keys, taken)]
@@ -72,14 +72,14 @@ def check_later(layout: Layout, table: Layout, samples: Any) -> None:
     for index, keys in every:
         if first.issuperset(keys):
             continue
-        for key in set(keys) - first - _named(table):
+        for key in set(keys) - first - named_keys(table):
             if any(_between(key, *pattern.split("*")) is not None for pattern in patterns):
                 raise KeyError(
                     f"sample {index}: the key {key!r} is not in sample 0: expected in all samples or in none"
                 )
 
 
-def _named(layout: Layout) -> set[str]:
+def named_keys(layout: Layout) -> set[str]:
     """The keys that a table names, so that no wildcard takes them."""
     named = {*layout.names(), *layout.ignored}
     named |= {key for medium in layout.media for key in medium.keys}

@@ -109,7 +109,7 @@ def check(
     for tokens in wanted:
         of_row: dict[tuple[int, tuple[str, ...]], tuple[int, int]] = {}
         for matrix, part, sample, token_id, whole, kept in counts:
-            if token_id == tokens.id and _has_ids(layout.matrices[matrix]):
+            if token_id == tokens.id and has_ids(layout.matrices[matrix]):
                 row = sample, layout.matrices[matrix].rows[part]
                 # The same row may be in several matrices, and be cut in one.
                 of_row[row] = whole, min(kept, of_row.get(row, (whole, kept))[1])
@@ -118,7 +118,7 @@ def check(
             side = stems[-1]
             apart = side != PROMPT and PROMPT not in stems
             prompt = of_row.get((sample, (PROMPT,)), (0, 0)) if apart else (0, 0)
-            if side != PROMPT or _sides(layout) == [PROMPT]:
+            if side != PROMPT or sides_of(layout) == [PROMPT]:
                 expected = asked.get((sample, None), 0) + asked.get((sample, side), 0)
                 _compare(sample, side, tokens, (whole + prompt[0], kept + prompt[1]), expected)
         counted |= {
@@ -132,21 +132,21 @@ def check(
 PROMPT = "prompt"
 
 
-def _has_ids(matrix: Matrix) -> bool:
+def has_ids(matrix: Matrix) -> bool:
     """Whether its rows are token ids, not what is said of them in rows of their own."""
     return not matrix.tokens.endswith(("attention_mask", "token_type_ids"))
 
 
-def _sides(layout: Layout) -> list[str]:
+def sides_of(layout: Layout) -> list[str]:
     """What rows end in, in the order of the table; the prompt only if there is nothing else."""
-    ends = list(dict.fromkeys(row[-1] for matrix in layout.matrices if _has_ids(matrix) for row in matrix.rows))
+    ends = list(dict.fromkeys(row[-1] for matrix in layout.matrices if has_ids(matrix) for row in matrix.rows))
     return [end for end in ends if end != PROMPT] or ends
 
 
 def media_of(tokens: ImageTokens, layout: Layout) -> list[tuple[Media, str, str | None]]:
     """What is counted: the medium, the key, and the side whose rows it belongs to (None: those of all)."""
     found: list[tuple[Media, str, str | None]] = []
-    sides = _sides(layout)
+    sides = sides_of(layout)
     for medium in layout.media:
         if medium.name == tokens.medium:
             several = len(set(medium.keys)) > 1

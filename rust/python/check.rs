@@ -241,10 +241,10 @@ impl RowCheck {
 
     /// View → collate, sample by sample: the quiet phase, and its repetition after what could not be read in it has
     /// been converted, or taken out. Every value is either at most once, so this ends.
-    fn look_at_gathered<'py>(
+    fn look_at_gathered(
         &mut self,
         collator: &Collator,
-        gathered: &mut Gathered<'py>,
+        gathered: &mut Gathered<'_>,
         first: usize,
         broken: &mut Vec<usize>,
         looking: &mut Looking<'_>,
