@@ -178,23 +178,27 @@ class Checker:
         first = len(self._problems)
         begin = self._rows
         if isinstance(samples, ArrowTable):
-            for form, part, at in self._parts(samples):
-                self._problems += starmap(Problem, self._look(form, part, begin + at))
+            for form, part, at in self._parts(samples, begin):
+                self._problems += starmap(Problem, self._look(form, part, at))
         else:
             for row, sample in enumerate(samples, begin):
                 self._problems += starmap(Problem, self._look_at(sample, row))
         self._rows = begin + len(samples)
         return self._problems[first:]
 
-    def _parts(self, table: ArrowTable) -> Iterator[tuple[Form, ArrowTable, int]]:
-        """The rows that have the same columns, where the layout depends on these; and how many are before them."""
+    def _parts(self, table: ArrowTable, begin: int) -> Iterator[tuple[Form, ArrowTable, int]]:
+        """The rows that have the same columns, where the layout depends on these; and the number of the first."""
         if self._form is not None:
-            yield self._form, table, 0
+            yield self._form, table, begin
             return
         parts = table.parts()
         ends = [*(at for at, _ in parts[1:]), len(table)]
         for (at, names), end in zip(parts, ends, strict=True):
-            yield self._form_of(names), table.slice(at, end - at), at
+            try:
+                form = self._form_of(names)
+            except KeyError as error:
+                raise KeyError(fault(begin + at, "missing", error.args[0])[3]) from None
+            yield form, table.slice(at, end - at), begin + at
 
     def _form_of(self, keys: tuple[Any, ...]) -> Form:
         form = self._forms.get(keys)
@@ -250,7 +254,8 @@ def _more(form: Form, samples: Any, begin: int, refused: list[int]) -> list[Faul
     faults: list[Fault] = []
     for part in form.parts:
         for index, kind, key, message in part.look(some, 0, [], None).problems:
-            faults.append((refused[index], key, kind, f"row {refused[index]}: {message.partition(': ')[2]}"))
+            if kind != "not_in_all":  # some of the rows are not all of them
+                faults.append((refused[index], key, kind, f"row {refused[index]}: {message.partition(': ')[2]}"))
     if isinstance(some, list) and isinstance(some[0], Mapping):
         for unknown in some[0]:
             alone = form.whole.look([{unknown: some[0][unknown]}], refused[0], [], None).problems
