@@ -58,7 +58,9 @@ def in_row(changes: dict[str, Any], row: int = 2, inputs: str = "full", number: 
 # --- each kind, in a list of samples --------------------------------------------------------------
 
 NULL = "expected a 1-D tensor, array or list of integers"
-MISSPELT = "it begins like a key that matters, but is none here: rename or remove it, or choose the layout or the option"
+MISSPELT = (
+    "it begins like a key that matters, but is none here: rename or remove it, or choose the layout or the option"
+)
 
 FAULTS: dict[str, tuple[dict[str, Any], str, str | None, str]] = {
     "missing": ({"chosen_labels": ...}, "missing", "chosen_labels", "no 'chosen_labels' (its keys: "),
@@ -169,7 +171,10 @@ def test_good_rows_of_named_layouts_have_no_problems(name: str, inputs: Any) -> 
         for data in (rows, pa.Table.from_pylist(rows)):
             assert check(data, collator, vocab_size=300).problems == ()
         rejected = "rejected_ids" if inputs == "split" else "rejected_input_ids"
-        emptied = [rows[0], {**rows[1], rejected: [], **({"rejected_labels": []} if "rejected_labels" in rows[1] else {})}]
+        emptied = [
+            rows[0],
+            {**rows[1], rejected: [], **({"rejected_labels": []} if "rejected_labels" in rows[1] else {})},
+        ]
         for data in (emptied, pa.Table.from_pylist(emptied)):
             assert found(data, collator) == [(1, rejected, "empty_completion")]
 
@@ -220,16 +225,14 @@ def test_masks_of_one_side() -> None:
     # Where sides are matrices of their own, a batch of such rows is one.
     assert found(rows) == [(2, "chosen_attention_mask", "not_in_all")]
     rows[0]["chosen_attention_mask"] = [1] * 5
-    assert messages(rows)[0] == (
-        "row 1: no 'chosen_attention_mask', but row 0 has it: expected in all rows or in none"
-    )
+    assert messages(rows)[0] == ("row 1: no 'chosen_attention_mask', but row 0 has it: expected in all rows or in none")
 
 
 # --- lengths --------------------------------------------------------------------------------------
 
 
 def test_what_is_too_long() -> None:
-    rows = in_row({"chosen_input_ids": [1] * 9, "chosen_labels": [1] * 9, "rejected_input_ids": [2] * 8} )
+    rows = in_row({"chosen_input_ids": [1] * 9, "chosen_labels": [1] * 9, "rejected_input_ids": [2] * 8})
     rows[2]["rejected_labels"] = [1] * 8
     strict = PreferenceCollator(pad_token_id=0, max_length=7, truncation_mode="error")
     assert messages(rows, strict) == [
@@ -497,7 +500,11 @@ def test_a_column_that_must_not_be_padding_says_it_once() -> None:
 
 
 def test_numbers() -> None:
-    scalars = (Scalar("both", ("one", "two")), Scalar("whole", ("whole",), "int64", default=1), Scalar("any", ("any",), None))
+    scalars = (
+        Scalar("both", ("one", "two")),
+        Scalar("whole", ("whole",), "int64", default=1),
+        Scalar("any", ("any",), None),
+    )
     layout = Layout("numbers", (Matrix((("a",),), (Column("ids"),), tokens="{}_ids"),), scalars=scalars)
     collator = PreferenceCollator(layout, pad_token_id=0)
     rows = [
@@ -532,7 +539,11 @@ def test_a_layout_that_depends_on_the_keys() -> None:
     collator = PreferenceCollator(Layout("any", (matrix,), reserved=()), pad_token_id=0, label_pad_token_id=IGNORED)
     rows: list[Any] = in_row({"chosen_labels": [1]})
     rows += [{"other": 1}, 5]
-    assert found(rows, collator) == [(2, "chosen_labels", "length_mismatch"), (4, None, "missing"), (5, None, "missing")]
+    assert found(rows, collator) == [
+        (2, "chosen_labels", "length_mismatch"),
+        (4, None, "missing"),
+        (5, None, "missing"),
+    ]
     table = pa.Table.from_pylist(rows[:4])
     other = pa.table({"good_input_ids": [[1], []], "good_labels": [[1], []]})
     assert found([table, other], collator) == [

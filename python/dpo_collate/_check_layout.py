@@ -185,11 +185,16 @@ def _has_images_of_sides(table: Layout, sides: list[list[str]]) -> bool:
 
 def _parts(matrix: Matrix) -> Iterator[Matrix]:
     """The matrix, cut into what can be wrong by itself."""
-    for column in matrix.columns:
-        yield replace(matrix, columns=(column,))
-        for row in matrix.rows:
-            yield replace(matrix, rows=(row,), columns=(column,))
-            if len(row) > 1 and (column.of == "tokens" or "{}" in column.of):
-                alone = replace(column, on=None, nonempty=False)
-                for stem in row:
-                    yield replace(matrix, rows=((stem,),), columns=(alone,), length=Length())
+    length = matrix.length
+    unlimited = replace(length, buckets=(), max_length=None if length.truncation_mode == "error" else length.max_length)
+    for number, column in enumerate(matrix.columns):
+        # That a row is too long is said by one of its columns; others may say more.
+        for limit in (length, unlimited) if number == 0 else (unlimited,):
+            alone = replace(matrix, columns=(column,), length=limit)
+            yield alone
+            for row in matrix.rows:
+                yield replace(alone, rows=(row,))
+        if len(matrix.rows[0]) > 1 and (column.of == "tokens" or "{}" in column.of):
+            free = replace(column, on=None, nonempty=False)
+            for stem in (stem for row in matrix.rows for stem in row):
+                yield replace(matrix, rows=((stem,),), columns=(free,), length=Length())

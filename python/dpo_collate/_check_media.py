@@ -65,7 +65,7 @@ class Images:
                 _media.join(found, form.media, budget, Target(form.collator.return_tensors == "pt", "heap"))
         for medium in form.media:
             for entry in found.get(medium.name, ()):
-                with noted.noting("images_differ", row):
+                with noted.noting("images_differ", own=row):
                     self._compare(medium, entry, row)
         return noted.faults, _digest(found) if len(found) == len(form.media) else None
 
@@ -88,14 +88,15 @@ class _Noted:
         self.faults: list[Fault] = []
 
     @contextmanager
-    def noting(self, kind: str, own: int = 0) -> Iterator[None]:
-        """Keeps what is raised. The row is sample ``own`` there."""
+    def noting(self, kind: str, *, own: int = 0, key: str | None = None) -> Iterator[None]:
+        """Keeps what is raised of sample ``own``, which is the row; about ``key`` where the sentence names none."""
         try:
             yield
         except REFUSED as error:
             if not error.args:  # there is no memory
                 raise
-            self.faults.append(fault(self._row, kind, str(error.args[0]), own))
+            row, named, kind, message = fault(self._row, kind, str(error.args[0]), own)
+            self.faults.append((row, named or key, kind, message))
 
 
 _Gathered: TypeAlias = dict[str, list[tuple[int, str, Any]]]
@@ -103,7 +104,7 @@ _Gathered: TypeAlias = dict[str, list[tuple[int, str, Any]]]
 
 
 def _gathered(form: Form, sample: Any, noted: _Noted) -> tuple[_Gathered, Rest | None]:
-    """What there is of each medium; and what the core has counted, if the token rows are good."""
+    """What there is of each medium that can be read; and what the core has counted, if the token rows are good."""
     try:
         rest = form.images.collate(sample, 0)[1]
     except REFUSED:
@@ -111,12 +112,11 @@ def _gathered(form: Form, sample: Any, noted: _Noted) -> tuple[_Gathered, Rest |
     else:
         media = {} if rest is None else rest.media
         return {medium.name: media.get(medium.name, []) for medium in form.media}, rest
-    gathered: _Gathered = {medium.name: [] for medium in form.media}
+    gathered: _Gathered = {}
     for medium, core in form.images_alone:
         with noted.noting("images"):
             alone = core.collate(sample, 0)[1]
-            if alone is not None:
-                gathered[medium.name] = alone.media.get(medium.name, [])
+            gathered[medium.name] = [] if alone is None else alone.media.get(medium.name, [])
     return gathered, None
 
 
@@ -124,6 +124,8 @@ def _entries(form: Form, gathered: _Gathered, noted: _Noted) -> dict[str, list[E
     """What there is of each medium that can be read, looked at."""
     found: dict[str, list[Entry]] = {}
     for medium in form.media:
+        if medium.name not in gathered:
+            continue
         with noted.noting("images"):
             found[medium.name] = entries_of(medium, gathered[medium.name])
     for medium in form.media:
@@ -143,10 +145,14 @@ def _check_tokens(form: Form, rest: Rest, found: dict[str, list[Entry]], noted: 
         for side in image_tokens.sides_of(table):
             ends = (side, image_tokens.PROMPT)
             counts = [count for count in rest.counts if table.matrices[count[0]].rows[count[1]][-1] in ends]
-            with noted.noting("image_tokens"):
+            keys = (
+                matrix.tokens.replace("{}", side) for matrix in table.matrices for row in matrix.rows if side in row
+            )
+            with noted.noting("image_tokens", key=next(keys)):
                 counted |= image_tokens.check(counts, (tokens,), table, found)
-    with noted.noting("truncated_images"):
-        _media.check_truncated(rest.truncated, table.media, found, counted)
+    if not noted.faults:
+        with noted.noting("truncated_images"):
+            _media.check_truncated(rest.truncated, table.media, found, counted)
 
 
 def _digest(found: dict[str, list[Entry]]) -> bytes:

@@ -234,7 +234,7 @@ class Checker:
             own = form.own.look(samples, begin, pictured, self._seen)
             faults += [(row, key, kind, message) for row, kind, key, message in own.problems if kind in OWN]
             duplicates, digests = own.duplicates, dict(own.apart)
-        faults += [_duplicate(row, first) for row, first in duplicates]
+        faults = _once(faults) + [_duplicate(row, first) for row, first in duplicates]
         counted = looked.refused if form.collator.counted_tokens() else ()
         for row in sorted({*pictured, *looked.counted, *counted}):
             found, digest = self._images.look(form, _rows(samples, [row - begin]), row)
@@ -242,10 +242,15 @@ class Checker:
             if row in digests and digest is not None and self._seen is not None:
                 first = self._seen.first(_combined(digests[row], digest), row)
                 faults += [] if first is None else [_duplicate(row, first)]
-        once: dict[tuple[int, str | None, str], str] = {}
-        for row, key, kind, message in faults:
-            once.setdefault((row, key, kind), message)
-        return sorted(((*at, message) for at, message in once.items()), key=lambda found: found[0])
+        return sorted(faults, key=lambda found: found[0])
+
+
+def _once(faults: list[Fault]) -> list[Fault]:
+    """Of each row, key and kind the first one: the whole row says it as well as its parts."""
+    once: dict[tuple[int, str | None, str], Fault] = {}
+    for found in faults:
+        once.setdefault(found[:3], found)
+    return list(once.values())
 
 
 def _more(form: Form, samples: Any, begin: int, refused: list[int]) -> list[Fault]:

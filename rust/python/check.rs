@@ -283,7 +283,7 @@ impl RowCheck {
             }
             if let Some(presence) = looked.presence {
                 let (other, expected) = self.expected.get_or_insert_with(|| (row, presence.clone()));
-                if let Some((key, message)) = difference(collator, row, &presence, *other, expected) {
+                for (key, message) in differences(collator, row, &presence, *other, expected) {
                     looking.found.problems.push((row, "not_in_all", Some(key), message));
                 }
             }
@@ -316,6 +316,8 @@ impl RowCheck {
         let mut rows = Vec::with_capacity(sources.len() / keys);
         for (sample, (sources, numbers)) in sources.chunks_exact(keys).zip(numbers.chunks_exact(keys)).enumerate() {
             let mut looked = Looked::default();
+            // A list that holds no numbers is that, whatever its length is to others: as in a table.
+            sources.iter().flatten().try_for_each(|source| source.check_outside(&(0..0)))?;
             // Where a value could not be taken there is no more to be said of the whole.
             if !broken.contains(&sample) {
                 match collate(layout, Batch { sources, numbers }, request, Memory::Heap) {
@@ -437,14 +439,17 @@ fn presence(collator: &Collator, collated: &Collated) -> Vec<bool> {
     there
 }
 
-/// The first part that one row has and another has not, which are in no batch together: its key, and the sentence.
-fn difference(
+/// The parts that one row has and another has not, which are in no batch together: of each the key, and the sentence.
+fn differences(
     collator: &Collator,
     row: usize,
     presence: &[bool],
     other: usize,
     expected: &[bool],
-) -> Option<(String, String)> {
+) -> Vec<(String, String)> {
+    if presence == expected {
+        return Vec::new();
+    }
     let layout = &collator.table.layout;
     let mut keys = Vec::new();
     for matrix in &layout.matrices {
@@ -456,12 +461,15 @@ fn difference(
         }
     }
     keys.extend(layout.scalars.iter().map(|scalar| scalar.keys.first().copied().unwrap_or_default()));
-    let at = presence.iter().zip(expected).position(|(has, expected)| has != expected)?;
-    let key = &layout.keys[keys[at]];
-    let message = if presence[at] {
-        format!("row {row}: '{key}' is there, but row {other} has none: expected in all rows or in none")
-    } else {
-        format!("row {row}: no '{key}', but row {other} has it: expected in all rows or in none")
-    };
-    Some((key.clone(), message))
+    let parts = keys.into_iter().zip(presence.iter().zip(expected)).filter(|(_, (has, expected))| has != expected);
+    parts
+        .map(|(key, (has, _))| {
+            let key = &layout.keys[key];
+            let what = match has {
+                true => format!("'{key}' is there, but row {other} has none"),
+                false => format!("no '{key}', but row {other} has it"),
+            };
+            (key.clone(), format!("row {row}: {what}: expected in all rows or in none"))
+        })
+        .collect()
 }
