@@ -409,7 +409,8 @@ def test_what_are_no_rows() -> None:
 
 
 def test_nothing_is_a_good_data_set() -> None:
-    for data in ([], pa.Table.from_pylist(good(1)).slice(1), ()):
+    nothing: list[Any] = [[], pa.Table.from_pylist(good(1)).slice(1), ()]
+    for data in nothing:
         assert check(data, FULL).rows == 0
         assert check(data, FULL).ok
 
@@ -468,7 +469,7 @@ def test_an_extra_key_that_is_not_allowed() -> None:
     rows = in_row({"text": "one", "other": 1})
     assert found(rows, strict) == [(2, "text", "unknown_key"), (2, "other", "unknown_key")]
     for how in ("list", "stack"):
-        loose = PreferenceCollator(pad_token_id=0, label_pad_token_id=IGNORED, extra_keys=how)  # type: ignore[arg-type]
+        loose = PreferenceCollator(pad_token_id=0, label_pad_token_id=IGNORED, extra_keys=how)
         assert found(rows, loose) == []
 
 

@@ -198,3 +198,20 @@ def _parts(matrix: Matrix) -> Iterator[Matrix]:
             free = replace(column, on=None, nonempty=False)
             for stem in (stem for row in matrix.rows for stem in row):
                 yield replace(matrix, rows=((stem,),), columns=(free,), length=Length())
+    yield from _keys_alone(matrix)
+
+
+def _keys_alone(matrix: Matrix) -> Iterator[Matrix]:
+    """A matrix for each of its keys: a value that cannot be taken must not hide those beside it."""
+    columns = [column for column in matrix.columns if column.of == "tokens" or "{}" in column.of]
+    if all(column.of != "tokens" for column in columns):
+        columns.append(Column("\0"))  # tokens that give a row its length, and no more
+    for column in columns:
+        parallel = column.of != "tokens"
+        # Floats may be compared with what they differ from, unless they are tokens.
+        dtype = "float64" if parallel and column.differs_from is not None else column.dtype
+        optional = matrix.optional or column.optional or column.default is not None
+        alone = Column("\0", pad=0, dtype=dtype)
+        for stem in dict.fromkeys(stem for row in matrix.rows for stem in row):
+            key = (column.of if parallel else matrix.tokens).replace("{}", stem)
+            yield Matrix(((key,),), (alone,), tokens="{}", optional=optional)
