@@ -65,6 +65,7 @@ enum Step {
     AppendHead(prop::sample::Index),
     Head(prop::sample::Index),
     HeadBeyond(usize),
+    Slice(prop::sample::Index, usize),
     Take(Vec<prop::sample::Index>),
 }
 
@@ -76,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<prop::sample::Index>().prop_map(Step::AppendHead),
         1 => any::<prop::sample::Index>().prop_map(Step::Head),
         1 => (0_usize..3).prop_map(Step::HeadBeyond),
+        2 => (any::<prop::sample::Index>(), 0_usize..9).prop_map(|(begin, rows)| Step::Slice(begin, rows)),
         2 => prop::collection::vec(any::<prop::sample::Index>(), 0..6).prop_map(Step::Take),
     ]
 }
@@ -119,6 +121,11 @@ proptest! {
                     naive.rows.truncate(head);
                 }
                 Step::HeadBeyond(more) => table = table.head(count + more),
+                Step::Slice(begin, rows) => {
+                    let begin = begin.index(count + 2); // also behind the last row
+                    table = table.slice(begin, rows);
+                    naive.rows = naive.rows.into_iter().skip(begin).take(rows).collect();
+                }
                 Step::Take(indices) if count > 0 => {
                     let rows: Vec<usize> = indices.iter().map(|index| index.index(count)).collect();
                     table = table.take(&rows).unwrap();
@@ -140,6 +147,8 @@ fn head_of_any_number_is_all() {
     let all = Naive { rows: vec![1, 2], first: Some("a".to_owned()) };
     assert_same(&table.head(usize::MAX), &all);
     assert_same(&table.head(2), &all);
+    assert_same(&table.slice(0, usize::MAX), &all);
+    assert_same(&table.slice(1, usize::MAX), &Naive { rows: vec![2], ..all });
 }
 
 #[test]
@@ -179,6 +188,7 @@ fn more_rows_than_can_be_counted() {
     assert_eq!(table.parts().count(), 2);
     assert_eq!(table.find(usize::MAX - 2).unwrap().1, isize::MAX.cast_unsigned() - 1);
     assert_eq!(table.head(usize::MAX - 2).rows(), usize::MAX - 2);
+    assert_eq!(table.slice(isize::MAX.cast_unsigned() - 1, 3).parts().count(), 2);
 }
 
 #[test]

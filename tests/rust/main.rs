@@ -21,6 +21,7 @@ mod bits;
 mod block;
 mod build;
 mod cells;
+mod check;
 mod collate;
 mod count;
 mod error;
