@@ -6,7 +6,8 @@
 use crate::cells::{Value, with_values};
 use crate::error::Number;
 use crate::fill;
-use crate::layout::{Key, Layout};
+use crate::layout::{Content, Key, Layout};
+use crate::plan::Plan;
 use crate::source::{NotPlain, Source};
 
 /// What is looked at.
@@ -229,6 +230,57 @@ impl Vocabulary {
         let position = row.iter().position(|&value| beyond(value) && !allowed(value))?;
         Some(Fault::Vocabulary { value: row[position], position, size: self.size })
     }
+}
+
+/// Which of the optional parts of the layout a batch has: matrices, each with its columns, then scalars.
+#[must_use]
+pub fn presence(layout: &Layout, plan: &Plan) -> Vec<bool> {
+    let mut there = Vec::new();
+    for (matrix, planned) in layout.matrices.iter().zip(&plan.matrices) {
+        there.push(planned.is_some());
+        for (index, column) in matrix.columns.iter().enumerate() {
+            if matches!(column.content, Content::Parallel(_)) {
+                let mut columns = planned.iter().flat_map(|planned| &planned.columns);
+                there.push(columns.any(|planned| planned.index == index && !planned.as_ones));
+            }
+        }
+    }
+    there.extend(plan.scalars.iter().map(Option::is_some));
+    there
+}
+
+/// The parts that one row has and another has not, which are in no batch together: of each the key, and the sentence.
+#[must_use]
+pub fn differences(
+    layout: &Layout,
+    (row, presence): (usize, &[bool]),
+    (other, expected): (usize, &[bool]),
+) -> Vec<(String, String)> {
+    if presence == expected {
+        return Vec::new();
+    }
+    let mut keys: Vec<Key> = Vec::new();
+    for matrix in &layout.matrices {
+        keys.push(matrix.rows[0][0]);
+        for column in &matrix.columns {
+            if let Content::Parallel(parallel) = &column.content {
+                keys.push(parallel[0][0]);
+            }
+        }
+    }
+    keys.extend(layout.scalars.iter().map(|scalar| scalar.keys.first().copied().unwrap_or_default()));
+    let parts = keys.into_iter().zip(presence.iter().zip(expected)).filter(|(_, (has, expected))| has != expected);
+    parts
+        .map(|(key, (&has, _))| {
+            let key = &layout.keys[key];
+            let what = if has {
+                format!("'{key}' is there, but row {other} has none")
+            } else {
+                format!("no '{key}', but row {other} has it")
+            };
+            (key.clone(), format!("row {row}: {what}: expected in all rows or in none"))
+        })
+        .collect()
 }
 
 /// Reads token ids; false where they are no ids.

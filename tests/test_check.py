@@ -208,6 +208,13 @@ def test_several_faults_in_one_row() -> None:
     }
 
 
+def test_samples_that_cannot_be_taken_are_not_compared_with_others() -> None:
+    rows = [{**row, "margin": "text"} for row in good(2)]
+    del rows[1]["chosen_labels"]
+    assert found(rows) == [(0, "margin", "type"), (1, "margin", "type"), (1, "chosen_labels", "missing")]
+    assert found([rows[0], rows[0]]) == [(0, "margin", "type"), (1, "margin", "type"), (1, None, "duplicate")]
+
+
 def test_several_faults_of_joined_rows() -> None:
     rows = in_row({"prompt_ids": [2**63], "chosen_ids": None, "rejected_ids": [1.5]}, inputs="split")
     assert set(found(rows, SPLIT)) == {

@@ -165,6 +165,11 @@ def test_faults_of_tokens_and_images_in_one_row() -> None:
     faulty["chosen_labels"] = [1]
     problems = [problem.kind for problem in check([row(0), faulty], collator(image_tokens=TILES)).problems]
     assert problems == ["length_mismatch", "image_tokens", "image_tokens"]
+    # Of a row that has tokens and no images, likewise.
+    faulty = row(1, 1)
+    faulty["chosen_labels"] = [1]
+    problems = [problem.kind for problem in check([row(0), faulty], collator(image_tokens=TILES)).problems]
+    assert problems == ["length_mismatch", "image_tokens", "image_tokens"]
     # Of ids that cannot be read, images are still looked at.
     faulty = row(1, 3, **images(2, image_flags=[1]))
     faulty["chosen_input_ids"] = None

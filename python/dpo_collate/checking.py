@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, starmap
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ._arrow_rows import ArrowRows, hugging_face
 from ._check_layout import OWN, Form
 from ._check_media import Images, fault
+from ._check_pieces import pieces
 from ._checks import check_count
 from ._core import ArrowTable, Seen
-from ._samples import has, is_table, mappings, table_of
+from ._samples import has, mappings
 from ._wildcards import expanded, has_wildcards
 from .collator import PreferenceCollator
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from ._check_media import Fault
 
 __all__ = ["Checker", "Problem", "Report", "check"]
-
-_ROWS = 1024
-"""So many rows are looked at before Python looks whether it is interrupted."""
 
 _SHOWN = 3
 """So many problems of a kind a report shows."""
@@ -167,7 +164,7 @@ class Checker:
             TypeError: A column is of a type that cannot be what it is wanted for; these are no rows.
             ValueError, MemoryError, OSError: A table cannot be read.
         """
-        return [problem for piece in _pieces(rows) for problem in self._add(piece)]
+        return [problem for piece in pieces(rows) for problem in self._add(piece)]
 
     def report(self) -> Report:
         """What was found so far."""
@@ -292,61 +289,6 @@ def _combined(tokens: tuple[int, int], images: bytes) -> tuple[int, int]:
     return tokens[0] ^ one, tokens[1] ^ other
 
 
-def _pieces(data: Any) -> Iterator[Any]:
-    """The data in tables and lists of few rows."""
-    kind = hugging_face(data)
-    if kind is not None and kind.__name__ == "IterableDataset":
-        data = data.with_format("arrow").iter(batch_size=_ROWS)
-    elif kind is not None:
-        data = ArrowRows(data)
-    if isinstance(data, ArrowRows):
-        table, order = data._read, data._order()  # noqa: SLF001 - of this package
-        for begin in range(0, len(data), _ROWS):
-            some = slice(begin, begin + _ROWS)
-            yield table.slice(begin, _ROWS) if order is None else table.take(order[some].tolist())
-    elif is_table(data):
-        yield from _slices(data)
-    else:
-        yield from _of_samples(_iterable(data))
-
-
-def _iterable(data: Any) -> Iterable[Any]:
-    if isinstance(data, Mapping | str | bytes):
-        raise TypeError(f"data is a {type(data).__name__}, {_EXPECTED}")
-    if hasattr(data, "__getitem__") and hasattr(data, "__len__"):
-        return (data[index] for index in range(len(data)))  # torch's data sets are no iterables
-    if not isinstance(data, Iterable):
-        raise TypeError(f"data is a {type(data).__name__}, {_EXPECTED}")
-    return data
-
-
-_EXPECTED = "expected a data set, a table with the Arrow PyCapsule protocol, or a list of samples"
-
-
-def _of_samples(samples: Iterable[Any]) -> Iterator[Any]:
-    """Lists of samples; among them may be tables."""
-    some: list[Any] = []
-    for sample in samples:
-        if type(sample) is not dict and is_table(sample):
-            if some:
-                yield some
-            some = []
-            yield from _slices(sample)
-            continue
-        some.append(sample)
-        if len(some) == _ROWS:
-            yield some
-            some = []
-    if some:
-        yield some
-
-
-def _slices(data: Any) -> Iterator[ArrowTable]:
-    table = table_of(data)
-    for begin in range(0, len(table), _ROWS):
-        yield table.slice(begin, _ROWS)
-
-
 def check(
     data: Any,
     collator: PreferenceCollator,
@@ -437,7 +379,7 @@ def check(
         row 3: 'rejected_ids' holds 90 at position 0, which is not in the vocabulary of 64 ids
     """
     checker = Checker(collator, vocab_size=vocab_size, duplicates=duplicates)
-    for piece in _pieces(data):
+    for piece in pieces(data):
         checker._add(piece)  # noqa: SLF001 - of this file
         if progress is not None:
             progress(len(piece))

@@ -1,7 +1,5 @@
 //! Rows of a data set, each looked at alone: as a batch of one, and by the checks of `crate::check`.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use pyo3::exceptions::{PyKeyError, PyMemoryError, PyOverflowError, PyTypeError, PyValueError};
@@ -11,68 +9,16 @@ use pyo3::types::PyList;
 use super::Collator;
 use super::arrow::ArrowTable;
 use super::errors::{exception, guarded, sentence, to_python};
+use super::seen::Seen;
 use super::table::Table;
 use crate::arena::Memory;
-use crate::check::{Checks, Digest, Found, Scored, Scratch, Vocabulary};
-use crate::collate::{Batch, Collated, Stop, collate};
+use crate::check::{Checks, Digest, Found, Scored, Scratch, Vocabulary, differences, presence};
+use crate::collate::{Batch, Stop, collate};
 use crate::error::{Cause, CollateError, Number};
-use crate::layout::{Content, Key};
+use crate::layout::Key;
 use crate::plan::Request;
 use crate::source::gather::Gathered;
 use crate::source::{Failure, NotPlain, Source, arrow};
-
-/// Pairs that were there: for each digest the first row that has it.
-#[pyclass(module = "dpo_collate._core")]
-#[derive(Default)]
-pub(super) struct Seen {
-    first: HashMap<Digest, usize, BuildHasherDefault<AsItIs>>,
-}
-
-#[pymethods]
-impl Seen {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-
-    /// The row that had this digest first; None: it is this one.
-    fn first(&mut self, digest: (u64, u64), row: usize) -> PyResult<Option<usize>> {
-        self.look_up(digest.into(), row)
-    }
-
-    fn __len__(&self) -> usize {
-        self.first.len()
-    }
-}
-
-impl Seen {
-    fn look_up(&mut self, digest: Digest, row: usize) -> PyResult<Option<usize>> {
-        self.first.try_reserve(1).map_err(|_| {
-            PyMemoryError::new_err("there is no memory to remember pairs by: duplicates=False does not look for them")
-        })?;
-        let first = *self.first.entry(digest).or_insert(row);
-        Ok((first != row).then_some(first))
-    }
-}
-
-/// A hasher of what is a hash already.
-#[derive(Default)]
-struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Once for the length of the digest, once for each word: the last one counts.
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = u64::from_ne_bytes(word);
-        }
-    }
-}
 
 /// What is wrong with a row: its number, the short name of the fault, the key, the sentence.
 type Problem = (usize, &'static str, Option<String>, String);
@@ -212,7 +158,7 @@ impl RowCheck {
             broken.extend(error.sample);
             looking.push(error, first, &gathered, collator);
         }
-        self.look_at_gathered(collator, &mut gathered, first, &mut broken, looking)
+        self.look_at_gathered(py, collator, &mut gathered, (first, &mut broken), looking)
     }
 
     fn look_at_sample(
@@ -224,7 +170,9 @@ impl RowCheck {
     ) -> PyResult<()> {
         let samples = PyList::new(sample.py(), [sample])?;
         match Gathered::take(&samples, &collator.table.keys, &collator.number) {
-            Ok(mut gathered) => self.look_at_gathered(collator, &mut gathered, row, &mut Vec::new(), looking),
+            Ok(mut gathered) => {
+                self.look_at_gathered(sample.py(), collator, &mut gathered, (row, &mut Vec::new()), looking)
+            }
             Err(Failure::Batch(error)) => {
                 let message = renamed(&error.to_string(), row);
                 looking.found.problems.push((row, name_of(&error), key_of(&error), message));
@@ -243,10 +191,10 @@ impl RowCheck {
     /// been converted, or taken out. Every value is either at most once, so this ends.
     fn look_at_gathered(
         &mut self,
+        py: Python<'_>,
         collator: &Collator,
         gathered: &mut Gathered<'_>,
-        first: usize,
-        broken: &mut Vec<usize>,
+        (first, broken): (usize, &mut Vec<usize>),
         looking: &mut Looking<'_>,
     ) -> PyResult<()> {
         let Table { layout, keys, .. } = &collator.table;
@@ -263,7 +211,7 @@ impl RowCheck {
             for (at, error) in gathered.convert_all(&slow, keys, &collator.row) {
                 let sample = at / keys.names.len();
                 broken.push(sample);
-                Python::attach(|py| looking.push_raised(py, error, first + sample))?;
+                looking.push_raised(py, error, first + sample)?;
             }
         };
         for (sample, looked) in looked.into_iter().enumerate() {
@@ -272,7 +220,7 @@ impl RowCheck {
                 let error = CollateError { sample: Some(sample), ..error };
                 if gathered.table().is_some_and(|table| lacks_column(table, &error)) {
                     let error = to_python(&error, gathered, keys);
-                    return Err(Python::attach(|py| renamed_exception(py, error, sample, row)));
+                    return Err(renamed_exception(py, error, sample, row));
                 }
                 looking.push(error, first, gathered, collator);
             }
@@ -283,7 +231,7 @@ impl RowCheck {
             }
             if let Some(presence) = looked.presence {
                 let (other, expected) = self.expected.get_or_insert_with(|| (row, presence.clone()));
-                for (key, message) in differences(collator, row, &presence, *other, expected) {
+                for (key, message) in differences(layout, (row, &presence), (*other, expected)) {
                     looking.found.problems.push((row, "not_in_all", Some(key), message));
                 }
             }
@@ -323,7 +271,7 @@ impl RowCheck {
                 match collate(layout, Batch { sources, numbers }, request, Memory::Heap) {
                     Ok(collated) => {
                         looked.counted = collated.counts.iter().any(|count| count.tokens > 0);
-                        looked.presence = Some(presence(collator, &collated));
+                        looked.presence = Some(presence(layout, &collated.plan));
                     }
                     Err(Stop::NotPlain) => return Err(NotPlain),
                     Err(Stop::Error(error)) => looked.error = Some(error),
@@ -421,55 +369,4 @@ fn key_of(error: &CollateError) -> Option<String> {
         Cause::Unknown { name, .. } => Some(name.trim_matches('\'').to_owned()),
         _ => error.key.clone(),
     }
-}
-
-/// Which of the optional parts of the layout a batch has: matrices, then columns, then scalars.
-fn presence(collator: &Collator, collated: &Collated) -> Vec<bool> {
-    let mut there = Vec::new();
-    for (matrix, planned) in collator.table.layout.matrices.iter().zip(&collated.plan.matrices) {
-        there.push(planned.is_some());
-        for (index, column) in matrix.columns.iter().enumerate() {
-            if matches!(column.content, Content::Parallel(_)) {
-                let mut columns = planned.iter().flat_map(|planned| &planned.columns);
-                there.push(columns.any(|planned| planned.index == index && !planned.as_ones));
-            }
-        }
-    }
-    there.extend(collated.plan.scalars.iter().map(Option::is_some));
-    there
-}
-
-/// The parts that one row has and another has not, which are in no batch together: of each the key, and the sentence.
-fn differences(
-    collator: &Collator,
-    row: usize,
-    presence: &[bool],
-    other: usize,
-    expected: &[bool],
-) -> Vec<(String, String)> {
-    if presence == expected {
-        return Vec::new();
-    }
-    let layout = &collator.table.layout;
-    let mut keys = Vec::new();
-    for matrix in &layout.matrices {
-        keys.push(matrix.rows[0][0]);
-        for column in &matrix.columns {
-            if let Content::Parallel(parallel) = &column.content {
-                keys.push(parallel[0][0]);
-            }
-        }
-    }
-    keys.extend(layout.scalars.iter().map(|scalar| scalar.keys.first().copied().unwrap_or_default()));
-    let parts = keys.into_iter().zip(presence.iter().zip(expected)).filter(|(_, (has, expected))| has != expected);
-    parts
-        .map(|(key, (has, _))| {
-            let key = &layout.keys[key];
-            let what = match has {
-                true => format!("'{key}' is there, but row {other} has none"),
-                false => format!("no '{key}', but row {other} has it"),
-            };
-            (key.clone(), format!("row {row}: {what}: expected in all rows or in none"))
-        })
-        .collect()
 }

@@ -5,6 +5,7 @@ mod check;
 mod delivery;
 mod errors;
 mod sampler;
+mod seen;
 mod table;
 mod wrap;
 
@@ -31,7 +32,7 @@ mod _core {
     #[pymodule_export]
     use super::arrow::ArrowTable;
     #[pymodule_export]
-    use super::check::{Findings, RowCheck, Seen};
+    use super::check::{Findings, RowCheck};
     #[pymodule_export]
     use super::delivery::{
         Arena, after_fork_in_child, after_fork_in_parent, attach, attached, before_fork, close, count_sent, fall_back,
@@ -39,6 +40,8 @@ mod _core {
     };
     #[pymodule_export]
     use super::sampler::PairPlanner;
+    #[pymodule_export]
+    use super::seen::Seen;
     #[pymodule_export]
     use super::{Collator, Rest, empty};
 
