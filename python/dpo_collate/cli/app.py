@@ -69,12 +69,12 @@ def run(arguments: Sequence[str]) -> int:
         with _signals():
             status = command.main(list(arguments), prog_name="dpo-collate", standalone_mode=False)
             sys.stdout.flush()
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # the latter is typer's for the former
         # What reads our output has ended (`| head`); Python would say so once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except _Ended as ended:
-        return _say(f"ended by {signal.Signals(ended.number).name}", 128 + ended.number)
+        return _say(str(ended), 128 + ended.number)
     except Exception as error:
         if os.environ.get(TRACEBACK):
             raise
@@ -103,7 +103,7 @@ class _Ended(BaseException):
     """A signal came that asks the program to end."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(number)
+        super().__init__(f"ended by {signal.Signals(number).name}")
         self.number = number
 
 

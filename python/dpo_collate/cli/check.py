@@ -19,7 +19,7 @@ from .cleaned import Cleaned
 from .failure import Failure, by_option
 from .files import open_data
 from .json_lines import as_dicts
-from .options import OUTPUT, Source, Split, fitting, with_collator
+from .options import OUTPUT, Source, Split, not_fitting, with_collator
 from .progress import watched
 from .report import Found, show, write_json
 
@@ -83,7 +83,7 @@ def check(  # noqa: PLR0913 - as many as there are
         _check(open_data(data, split), looking, found, write_clean)
     except BaseException as error:
         if as_json:
-            found.error = str(error) or type(error).__name__
+            found.error = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
             write_json(sys.stdout, found)
         raise
     if as_json:
@@ -108,9 +108,9 @@ def _check(data: Data, looking: _Looking, found: Found, out: Path | None) -> Non
             try:
                 problems = looking.problems(block, found.rows)
             except KeyError as error:
-                raise Failure(looking.hinted(error.args[0], data.columns)) from error
+                raise looking.refused(error, data) from error
             except (TypeError, ValueError) as error:
-                raise Failure(f"cannot check {data.path}: {error}") from error
+                raise Failure(f"cannot check {data.path}: {_of_column(error)}") from error
             found.problems += problems
             if cleaned is not None:
                 good = np.ones(len(block), np.bool_)
@@ -149,9 +149,17 @@ class _Looking(NamedTuple):
     def _seen(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self.ignored]
 
-    def hinted(self, sentence: str, columns: tuple[str, ...]) -> str:
+    def refused(self, error: KeyError, data: Data) -> Failure:
         """What is wrong with the columns, and which options would be right."""
-        unknown = re.match("unknown (?:column|key) '(.*?)'", sentence)
-        if unknown:
-            return f"{sentence}; --ignore {unknown[1]} checks the rows without it"
-        return f"{sentence}; {fitting(self.collator, columns)}"
+        sentence = not_fitting(self.collator, data.columns)
+        if sentence is None:
+            sentence = _of_column(error)
+            unknown = re.match("unknown key '(.*?)'", sentence)
+            if unknown:
+                sentence += f"; --ignore {unknown[1]} checks the rows without it"
+        return Failure(f"cannot check {data.path}: {sentence}")
+
+
+def _of_column(error: Exception) -> str:
+    """What is said of a column, which is wrong in all rows."""
+    return re.sub(r"^row \d+: ", "", error.args[0])

@@ -19,7 +19,7 @@ from dpo_collate.inspection import html, plots, terminal
 
 from .failure import Failure, by_option, reason
 from .files import open_data
-from .options import OUTPUT, Source, Split, fitting, with_collator
+from .options import OUTPUT, Source, Split, not_fitting, with_collator
 from .progress import watched
 from .tiles import TILES, tiles_of
 
@@ -124,9 +124,9 @@ def _read(
     keys = [key for row in token_rows(_table_of(collator, None)) for key in row]
     media = [key for key in TILES if key in data.columns]
     wanted = dict.fromkeys([*keys, *media])
-    for key in keys:
-        if key not in data.columns:
-            raise Failure(f"no column '{key}'; {fitting(collator, data.columns)}")
+    sentence = not_fitting(collator, data.columns)
+    if sentence is not None:
+        raise Failure(f"cannot inspect {data.path}: {sentence}")
     found, tiles, prompts = [], [], []
     before = 0
     for block in watched(data, data.blocks(list(wanted))):

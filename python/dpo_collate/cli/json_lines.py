@@ -86,7 +86,12 @@ def _batch(lines: list[bytes]) -> Any:
         table = parsed(lines)
     except pa.ArrowException:
         return None
-    if table is None or table.num_rows != len(lines) or not table.num_columns or any(_may_be_mixed(kind) for kind in table.schema.types):
+    if (
+        table is None
+        or table.num_rows != len(lines)
+        or not table.num_columns
+        or any(_may_be_mixed(kind) for kind in table.schema.types)
+    ):
         return None
     (batch,) = table.combine_chunks().to_batches()
     return batch

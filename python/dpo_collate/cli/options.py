@@ -193,22 +193,26 @@ def with_collator(command: Callable[..., int]) -> Callable[..., int]:
     return run
 
 
-FORMS = {
-    ("prompt_ids", "chosen_ids", "rejected_ids"): "--layout {layout} --inputs split",
-    ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels"): "--layout {full} --inputs full",
-    ("prompt_input_ids", "chosen_input_ids", "rejected_input_ids"): "--layout prompt_left",
-}
+_SPLIT = ("prompt_ids", "chosen_ids", "rejected_ids")
+_FULL = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")
+_APART = ("prompt_input_ids", "chosen_input_ids", "rejected_input_ids")
+FORMS = {_SPLIT: "--layout {any} --inputs split", _FULL: "--layout {full}", _APART: "--layout prompt_left"}
 """What columns there may be, and the options that they fit."""
 
 
-def fitting(collator: PreferenceCollator, columns: tuple[str, ...]) -> str:
-    """Which options would fit the columns that there are."""
+def not_fitting(collator: PreferenceCollator, columns: tuple[str, ...]) -> str | None:
+    """What to say of columns that are not those of the options; None if all are there."""
     layout = str(collator.layout)
+    wanted = _SPLIT if collator.inputs == "split" else _APART if layout == "prompt_left" else _FULL
+    missing = [name for name in wanted if name not in columns]
+    if not missing:
+        return None
+    given = f"--layout {layout}" + (f" --inputs {collator.inputs}" if collator.inputs else "")
+    sentence = f"there is no column {missing[0]}, which {given} needs"
     for needed, options in FORMS.items():
         if set(needed) <= set(columns):
-            chosen = options.format(layout=layout, full="separate" if layout == "prompt_left" else layout)
-            return f"the columns that there are fit {chosen}"
-    there = f"there are {', '.join(columns)}" if columns else "there are no columns"
+            fit = options.format(any=layout, full="separate" if layout == "prompt_left" else layout)
+            return f"{sentence}; the columns that there are fit {fit}"
     if {"chosen", "rejected"} <= set(columns):
-        there += "; text has to be tokenized first"
-    return there
+        return f"{sentence}; chosen and rejected, if they are text, have to be tokenized first"
+    return f"{sentence}; there are {', '.join(columns)}"

@@ -30,3 +30,4 @@ def watched(data: Data, blocks: Iterator[Block]) -> Iterator[Block]:
             yield block
             rows += len(block)
             bar.update(task, completed=data.read, rows=rows)
+        bar.update(task, completed=data.size)

@@ -1,0 +1,441 @@
+"""``dpo-collate check``: what it finds, how it says so, and the file of the rows that are right."""
+
+from __future__ import annotations
+
+import json
+import resource
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli_data import (
+    KINDS,
+    Rows,
+    arrow_table,
+    ipc,
+    pa,
+    pair,
+    pairs,
+    pq,
+    read,
+    run,
+    table,
+    write_arrow,
+    write_lines,
+    write_parquet,
+)
+from dpo_collate.cli import files, json_lines, tables
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SPLIT = ("--inputs", "split")
+BAD = {
+    "null": {**pair(50), "chosen_ids": None},
+    "empty_completion": {**pair(51), "rejected_ids": []},
+    "equal_sides": {**pair(52), "rejected_ids": pair(52)["chosen_ids"]},
+    "duplicate": pair(1),
+    "vocabulary": {**pair(53), "prompt_ids": [1, 1000]},
+}
+OPTIONS = (*SPLIT, "--vocab-size", "1000")
+
+
+def planted(size: int = 20) -> Rows:
+    """Good rows, and after every third a bad one."""
+    rows = pairs(size)
+    for place, row in enumerate(BAD.values()):
+        rows.insert(4 * place + 3, row)
+    return rows
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks of a few rows."""
+    monkeypatch.setattr(files, "BLOCK_BYTES", 300)
+    monkeypatch.setattr(json_lines, "TEXT_BYTES", 300)
+    monkeypatch.setattr(tables, "GROUP_BYTES", 400)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("kind", KINDS)
+def test_planted_faults_are_found(kind: str, tmp_path: Path) -> None:
+    KINDS[kind](tmp_path / kind, planted())
+    done = run("check", tmp_path / kind, *OPTIONS, "--json")
+    assert (done.status, done.err) == (1, "")
+    found = json.loads(done.out)
+    assert (found["data"], found["rows"], found["rows_with_problems"]) == (str(tmp_path / kind), 25, 5)
+    assert [problem["kind"] for problem in found["problems"]] == [*BAD]
+    assert [problem["row"] for problem in found["problems"]] == [3, 7, 11, 15, 19]
+    assert found["counts"] == dict.fromkeys(BAD, 1)
+    assert (found["cleaned"], found["error"]) == (None, None)
+    assert found["problems"][3] == {
+        "row": 15,
+        "key": None,
+        "kind": "duplicate",
+        "message": "row 15: the same pair as row 1",
+    }
+
+
+def test_good_data(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", pairs(1234))
+    done = run("check", tmp_path / "a.parquet", *OPTIONS, "--vocab-size", "2000")
+    assert done == (0, f"{tmp_path}/a.parquet: 1,234 rows, no problems\n", "")
+
+
+def test_what_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "[red]pairs:smile:.jsonl"
+    write_lines(path, [pair(0), pair(1), *[pair(0)] * 2, {**pair(2), "rejected_ids": []}, *[pair(1)] * 3])
+    done = run("check", path, *SPLIT, "--examples", 2, "--write-clean", tmp_path / "clean.jsonl")
+    assert done.status == 1
+    assert done.out == (
+        f"{path}: 8 rows, 6 with problems\n"
+        "\n"
+        "duplicate: 5 rows\n"
+        "  row 2: the same pair as row 0\n"
+        "  row 3: the same pair as row 0\n"
+        "  … and 3 more\n"
+        "\n"
+        "empty_completion: 1 row\n"
+        "  row 4: 'rejected_ids' has no tokens: expected a completion\n"
+        "\n"
+        f"{tmp_path}/clean.jsonl: 2 rows, 6 left out (5 duplicate, 1 empty_completion)\n"
+    )
+    counts = run("check", path, *SPLIT, "--examples", 0).out
+    assert counts == f"{path}: 8 rows, 6 with problems\n\nduplicate: 5 rows\n\nempty_completion: 1 row\n"
+    assert run("check", path, *SPLIT, "--no-duplicates").out.startswith(f"{path}: 8 rows, 1 with problems\n")
+
+
+def test_every_option_of_rows_is_heard(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_parquet(path, [{**pair(4), "chosen_ids": [1] * 30}])
+    for options in (
+        ("--max-length", 20, "--truncation-mode", "error"),
+        ("--buckets", "8,16"),
+        ("--layout", "prompt_left", "--buckets", "8"),
+    ):
+        kinds = json.loads(run("check", path, *SPLIT, *options, "--json").out)["counts"]
+        assert kinds == {"too_long": 1}
+    for options in (("--max-length", 20), ("--buckets", "16,64"), ("--pad-to-multiple-of", 8, "--row-multiple-of", 4)):
+        assert run("check", path, *SPLIT, *options).status == 0
+
+
+def with_images(flags: int) -> Rows:
+    ids = {f"{side}_ids": row for side, row in {"prompt": [9] * 4, "chosen": [1], "rejected": [2]}.items()}
+    return [{**ids, "pixel_values": [[[[0.5]]]], "image_flags": [1] * flags}]
+
+
+def test_images(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_parquet(path, with_images(1))
+    tokens = (*SPLIT, "--image-token", 9)
+    assert run("check", path, *tokens, "--per-tile", 4).status == 0
+    assert run("check", path, *tokens, "--per-tile", 5).out.count("image_tokens: 1 row\n") == 1
+    write_parquet(path, with_images(2))
+    assert run("check", path, *SPLIT).out.count("image_flags: 1 row\n") == 1
+    assert run("check", path, *SPLIT, "--per-tile", 4) == (
+        2,
+        "",
+        "dpo-collate: --per-tile and --per-grid say how many image tokens there are: expected --image-token as well\n",
+    )
+    assert run("check", path, *tokens).err == (
+        "dpo-collate: expected per_tile or per_grid: one of them says how many tokens an image takes\n"
+    )
+
+
+LINES = {
+    3: "{oops",
+    7: "[1]",
+    11: json.dumps({**pair(60), "chosen_ids": "text"}),
+    15: json.dumps({**pair(61), "prompt_ids": [1.5, 2]}),
+    19: json.dumps({"prompt_ids": [1]}),
+}
+
+
+@pytest.mark.parametrize("size", [10, 300, 1 << 20])
+def test_lines_that_are_wrong_are_problems_of_their_rows(
+    size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_lines, "TEXT_BYTES", size)
+    lines = [json.dumps(row) for row in pairs(20)]
+    for place, line in LINES.items():
+        lines.insert(place, line)
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n\n".join(lines))
+    found = json.loads(run("check", path, *SPLIT, "--json", "--write-clean", tmp_path / "clean.jsonl").out)
+    assert sorted({problem["row"] for problem in found["problems"]}) == [*LINES]
+    kinds = [next(problem["kind"] for problem in found["problems"] if problem["row"] == row) for row in LINES]
+    assert kinds[:4] == ["unreadable", "unreadable", "type", "type"]
+    assert kinds[4] in {"missing", "null"}
+    assert found["problems"][0]["message"].startswith("row 3: line 7 is no JSON: Expecting property name")
+    assert found["problems"][1]["message"] == "row 7: line 15 is a list, expected an object"
+    assert found["cleaned"]["rows"] == 20
+    assert read(tmp_path / "clean.jsonl") == pairs(20)
+
+
+def test_columns_that_no_row_of_a_later_block_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_lines, "TEXT_BYTES", 200)
+    path = tmp_path / "a.jsonl"
+    write_lines(path, [*pairs(6), *[{"prompt_ids": [1], "chosen_ids": [2]}] * 9, *[{**pair(7), "chosen_ids": "x"}] * 9])
+    done = run("check", path, *SPLIT, "--no-duplicates", "--examples", 1)
+    assert done.status == 1
+    assert "row 6: no 'rejected_ids'" in done.out
+    assert "row 15: 'chosen_ids' is 'x', expected" in done.out
+
+
+OUT = ("clean.parquet", "clean.arrow", "clean.jsonl")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", OUT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_clean_files(kind: str, name: str, tmp_path: Path) -> None:
+    KINDS[kind](tmp_path / kind, planted())
+    out = tmp_path / name
+    done = run("check", tmp_path / kind, *OPTIONS, "--write-clean", out)
+    assert (done.status, done.err) == (1, "")
+    left_out = ", ".join(f"1 {kind}" for kind in BAD)
+    assert done.out.endswith(f"\n{out}: 20 rows, 5 left out ({left_out})\n")
+    assert read(out) == pairs(20)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([kind, name])
+    again = run("check", out, *OPTIONS, "--json", "--write-clean", tmp_path / f"again{out.suffix}")
+    assert again.status == 0
+    assert json.loads(again.out)["cleaned"] == {"path": f"{tmp_path}/again{out.suffix}", "rows": 20, "dropped": {}}
+    assert run("check", out, *OPTIONS, "--write-clean", out.with_name("b.jsonl")).out.endswith(
+        "20 rows, none left out\n"
+    )
+
+
+def test_arrow_stays_a_stream(tmp_path: Path) -> None:
+    for kind, magic in {"stream.arrow": b"\xff\xff\xff\xff", "file.arrow": b"ARRO", "pairs.jsonl": b"ARRO"}.items():
+        KINDS[kind](tmp_path / kind, pairs(3))
+        assert run("check", tmp_path / kind, *SPLIT, "--write-clean", tmp_path / "out.arrow").status == 0
+        assert (tmp_path / "out.arrow").read_bytes()[:4] == magic
+
+
+@pytest.mark.parametrize("name", OUT[:2])
+def test_types_and_metadata_stay(name: str, tmp_path: Path) -> None:
+    types = {
+        "prompt_ids": pa.list_(pa.uint16()),
+        "chosen_ids": pa.large_list(pa.int32()),
+        "rejected_ids": pa.list_(pa.int8()),
+    }
+    schema = pa.schema([*types.items(), ("text", pa.dictionary(pa.int8(), pa.string())), ("raw", pa.binary())])
+    schema = schema.with_metadata({"huggingface": '{"info": {}}', "pandas": "{}"})
+    rows = [{**row, "text": "a", "raw": b"\xff"} for row in planted(5)]
+    pq.write_table(pa.Table.from_pylist(rows, schema), tmp_path / "a.parquet", row_group_size=2)
+    assert run("check", tmp_path / "a.parquet", *OPTIONS, "--write-clean", tmp_path / name).status == 1
+    found = pq.read_table(tmp_path / name) if "parquet" in name else arrow_table(tmp_path / name)
+    assert found.schema.equals(pq.read_schema(tmp_path / "a.parquet"), check_metadata=True)
+    assert found.to_pylist() == [{**row, "text": "a", "raw": b"\xff"} for row in pairs(5)]
+
+
+def test_pandas_and_datasets_read_what_is_left(tmp_path: Path) -> None:
+    pandas, datasets = pytest.importorskip("pandas"), pytest.importorskip("datasets")
+    pandas.DataFrame(planted(5)).to_parquet(tmp_path / "a.parquet")
+    assert run("check", tmp_path / "a.parquet", *OPTIONS, "--write-clean", tmp_path / "b.parquet").status == 1
+    frame = pandas.read_parquet(tmp_path / "b.parquet")
+    assert frame.index.tolist() == list(range(5))
+    assert [row.tolist() for row in frame["prompt_ids"]] == [row["prompt_ids"] for row in pairs(5)]
+    features = datasets.Features({key: datasets.List(datasets.Value("int32")) for key in pair(0)})
+    datasets.Dataset.from_list(planted(5), features=features).save_to_disk(tmp_path / "saved")
+    assert run("check", tmp_path / "saved", *OPTIONS, "--write-clean", tmp_path / "b.arrow").status == 1
+    data = datasets.Dataset.from_file(str(tmp_path / "b.arrow"))
+    assert (data.features, data.to_list()) == (features, pairs(5))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("name", OUT[:2])
+def test_lines_become_tables_whose_types_show_late(name: str, tmp_path: Path) -> None:
+    rows: Rows = [{**row, "when": "2024-05-06", "meta": {"days": ["2024-05-06"]}} for row in pairs(30)]
+    for index, row in enumerate(rows):
+        row["margin"] = None if index < 15 else 1 if index < 20 else 0.5
+        row["mask"] = [None, 1] if index == 7 else []
+    rows[29]["late"] = True
+    write_lines(tmp_path / "a.jsonl", rows)
+    ignored = ("--ignore", "margin")
+    assert run("check", tmp_path / "a.jsonl", *SPLIT, *ignored, "--write-clean", tmp_path / name).status == 0
+    assert read(tmp_path / name) == [{"late": None, **row} for row in rows]
+
+
+def test_lines_that_make_no_table(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{**pair(0), "meta": 1}, {**pair(1), "meta": {"a": 2}}])
+    assert run("check", tmp_path / "a.jsonl", *SPLIT, "--write-clean", tmp_path / "b.jsonl").status == 0
+    done = run("check", tmp_path / "a.jsonl", *SPLIT, "--write-clean", tmp_path / "b.parquet")
+    assert done.status == 2
+    assert done.err.startswith(f"dpo-collate: cannot write {tmp_path}/b.parquet: ")
+    assert done.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "b.jsonl"]
+
+
+@given(
+    st.lists(st.sampled_from(["good", *BAD, "unreadable"]), max_size=12),
+    st.sampled_from(["pairs.parquet", "stream.arrow", "pairs.jsonl"]),
+    st.sampled_from(OUT),
+    st.integers(1, 1000),
+)
+def test_what_is_left_are_the_good_rows(
+    tmp_path_factory: pytest.TempPathFactory, plan: list[str], kind: str, name: str, size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("clean")
+    lines = kind.endswith("jsonl")
+    rows = [pair(0), pair(1), *[pair(100 + at) if what == "good" else BAD.get(what) for at, what in enumerate(plan)]]
+    if lines:
+        (folder / kind).write_text("\n".join("{" if row is None else json.dumps(row) for row in rows))
+    else:
+        rows = [row for row in rows if row is not None]
+        KINDS[kind](folder / kind, rows)
+    good = [row for row in rows if row is not None and row not in BAD.values()]
+    good.insert(1, pair(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "BLOCK_BYTES", size)
+        patch.setattr(json_lines, "TEXT_BYTES", size)
+        patch.setattr(tables, "GROUP_BYTES", size)
+        found = json.loads(run("check", folder / kind, *OPTIONS, "--json", "--write-clean", folder / name).out)
+    bad = [at for at, row in enumerate(rows) if row is None or (row in BAD.values() and at != 1)]
+    # Of rows that come twice the first may be bad by itself: then it is bad twice.
+    assert sorted({problem["row"] for problem in found["problems"]}) == bad
+    assert read(folder / name) == good
+
+
+def refused(data: Path, out: Path) -> str:
+    done = run("check", data, *SPLIT, "--write-clean", out)
+    assert (done.status, done.out) == (2, "")
+    start = f"dpo-collate: cannot write {out}: "
+    assert done.err.startswith(start)
+    return done.err.removeprefix(start).rstrip("\n")
+
+
+def test_places_where_nothing_is_written(tmp_path: Path) -> None:
+    data = tmp_path / "a.parquet"
+    write_parquet(data, pairs(3))
+    assert refused(data, tmp_path / "a.csv") == "expected a name that ends in .parquet, .arrow or .jsonl"
+    assert refused(data, data) == "it is the data that is read"
+    (tmp_path / "link.parquet").symlink_to(data)
+    assert refused(data, tmp_path / "link.parquet") == "it is the data that is read"
+    (tmp_path / "folder.jsonl").mkdir()
+    assert refused(data, tmp_path / "folder.jsonl") == "it is a folder"
+    assert refused(data, tmp_path / "no" / "b.jsonl") == "No such file or directory"
+    KINDS["folder"](tmp_path / "parts", pairs(3))
+    into = refused(tmp_path / "parts", tmp_path / "parts" / "clean.parquet")
+    assert into == f"it would be one more file of the data in {tmp_path}/parts"
+    assert read(data) == pairs(3)
+
+
+def test_another_file_is_replaced_only_when_all_is_written(tmp_path: Path) -> None:
+    data, out = tmp_path / "a.parquet", tmp_path / "b.jsonl"
+    write_parquet(data, [pair(0)])
+    out.write_text("before")
+    write_parquet(tmp_path / "bad.parquet", [BAD["null"] | {"chosen_ids": []}])
+    done = run("check", tmp_path / "bad.parquet", *SPLIT, "--write-clean", out)
+    assert done == (2, "", f"dpo-collate: no row is without problems: {out} is not written\n")
+    assert out.read_text() == "before"
+    assert run("check", data, *SPLIT, "--write-clean", out).status == 0
+    assert read(out) == [pair(0)]
+
+
+@pytest.mark.parametrize("name", OUT)
+@pytest.mark.parametrize("kind", ["pairs.parquet", "pairs.jsonl"])
+def test_a_full_disk(kind: str, name: str, tmp_path: Path) -> None:
+    KINDS[kind](tmp_path / kind, [{**pair(index), "text": str(index) * 9} for index in range(500)])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        done = run("check", tmp_path / kind, *SPLIT, "--write-clean", tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (done.status, done.out) == (2, "")
+    assert done.err.startswith(f"dpo-collate: cannot write {tmp_path}/{name}: ")
+    assert "File too large" in done.err
+    assert done.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [kind]
+
+
+def test_columns_without_a_form_in_json(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [{**pair(0), "raw": b"1"}])
+    said = "JSON has no form for bytes, which a column has: .parquet and .arrow take it"
+    assert refused(tmp_path / "a.parquet", tmp_path / "b.jsonl") == said
+    whole = table([pair(0)]).append_column("day", pa.array([19000], pa.date32()))
+    pq.write_table(whole, tmp_path / "a.parquet")
+    assert run("check", tmp_path / "a.parquet", *SPLIT, "--write-clean", tmp_path / "b.jsonl").status == 0
+    assert read(tmp_path / "b.jsonl") == [{**pair(0), "day": "2022-01-08"}]
+
+
+def test_files_of_other_columns_make_no_file(tmp_path: Path) -> None:
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    write_parquet(folder / "a.parquet", pairs(2))
+    whole = table([pair(5)])
+    pq.write_table(
+        whole.select([2, 0, 1]).cast(
+            pa.schema([(name, pa.list_(pa.int32())) for name in list(pair(0))[-1:] + list(pair(0))[:2]])
+        ),
+        folder / "b.parquet",
+    )
+    assert run("check", folder, *SPLIT, "--write-clean", tmp_path / "clean.parquet").status == 0
+    assert read(tmp_path / "clean.parquet") == [*pairs(2), pair(5)]
+    write_parquet(folder / "c.parquet", [{**pair(6), "more": 1}])
+    assert run("check", folder, *SPLIT).status == 0
+    said = refused(folder, tmp_path / "other.parquet")
+    assert said == "cannot write one file of files that have other columns: more"
+
+
+def test_columns_that_do_not_fit(tmp_path: Path) -> None:
+    def said(row: dict[str, Any], *options: object) -> str:
+        write_parquet(tmp_path / "a.parquet", [row])
+        done = run("check", tmp_path / "a.parquet", *options)
+        start = f"dpo-collate: cannot check {tmp_path}/a.parquet: "
+        assert (done.status, done.out, done.err[: len(start)]) == (2, "", start)
+        return done.err[len(start) :].rstrip("\n")
+
+    full = {f"{side}_{of}": [1] for side in ("chosen", "rejected") for of in ("input_ids", "labels")}
+    apart = {f"{stem}_input_ids": [1] for stem in ("prompt", "chosen", "rejected")}
+    fit = "; the columns that there are fit "
+    assert said(pair(0)) == (
+        f"there is no column chosen_input_ids, which --layout separate needs{fit}--layout separate --inputs split"
+    )
+    assert said(full, "--layout", "concatenated", *SPLIT) == (
+        f"there is no column prompt_ids, which --layout concatenated --inputs split needs{fit}--layout concatenated"
+    )
+    assert said(full, "--layout", "prompt_left") == (
+        f"there is no column prompt_input_ids, which --layout prompt_left needs{fit}--layout separate"
+    )
+    assert said(apart) == f"there is no column chosen_labels, which --layout separate needs{fit}--layout prompt_left"
+    assert said({"chosen": "a", "rejected": "b"}) == (
+        "there is no column chosen_input_ids, which --layout separate needs; "
+        "chosen and rejected, if they are text, have to be tokenized first"
+    )
+    assert said({"a": 1, "b": 2}).endswith("; there are a, b")
+    unknown = said(pair(0) | {"prompt_id": 5}, *SPLIT)
+    assert unknown.startswith("unknown key 'prompt_id': ")
+    assert unknown.endswith("; --ignore prompt_id checks the rows without it")
+    assert run("check", tmp_path / "a.parquet", *SPLIT, "--ignore", "prompt_id").status == 0
+    assert said({**pair(0), "chosen_ids": "text"}, *SPLIT).startswith("'chosen_ids' is an Arrow column of type string")
+
+
+@pytest.mark.parametrize("arguments", [("no.parquet",), ("a.parquet",), ("a.parquet", *SPLIT, "--max-length", "0")])
+def test_json_is_valid_whatever_happens(
+    arguments: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_parquet(tmp_path / "a.parquet", pairs(2))
+    done = run("check", *arguments, "--json")
+    assert done.status == 2
+    assert done.err.startswith("dpo-collate: ")
+    if "--max-length" not in arguments:
+        assert f"dpo-collate: {json.loads(done.out)['error']}\n" == done.err
+
+
+def test_json_of_a_file_that_breaks_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "BLOCK_BYTES", 100)
+    write_arrow(tmp_path / "a.arrow", [{**pair(0), "rejected_ids": []}, *pairs(50)], ipc.new_stream)
+    whole = (tmp_path / "a.arrow").read_bytes()
+    (tmp_path / "a.arrow").write_bytes(whole[: len(whole) * 3 // 4])
+    done = run("check", tmp_path / "a.arrow", *SPLIT, "--json", "--write-clean", tmp_path / "b.parquet")
+    found = json.loads(done.out)
+    assert done.status == 2
+    assert 0 < found["rows"] < 50
+    assert found["counts"] == {"empty_completion": 1}
+    assert f"dpo-collate: {found['error']}\n" == done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.arrow"]
