@@ -159,13 +159,13 @@ def test_torch_is_not_needed(tmp_path: Path) -> None:
 
 def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{**pair(0), "chosen_ids": []}] * 5000)
-    process = start("check", tmp_path / "a.jsonl", *SPLIT, "--json")
-    assert process.stdout is not None
-    assert process.stdout.read(1) == "{"
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    assert process.wait() == 128 + signal.SIGPIPE
+    with start("check", tmp_path / "a.jsonl", *SPLIT, "--json") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(1) == "{"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 SLOW = """
