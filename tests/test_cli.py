@@ -118,12 +118,13 @@ def test_bugs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_python_m(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    program = str(Path(dpo_collate.__file__).with_name("__main__.py"))
     monkeypatch.setattr(sys, "argv", ["dpo_collate", "--version"])
     with pytest.raises(SystemExit) as caught:
-        runpy.run_module("dpo_collate", run_name="__main__")
+        runpy.run_path(program, run_name="__main__")
     assert caught.value.code == 0
     assert capsys.readouterr().out == f"dpo-collate {dpo_collate.__version__}\n"
-    runpy.run_module("dpo_collate.__main__", run_name="imported")  # which does nothing
+    runpy.run_path(program, run_name="imported")  # which does nothing
 
 
 def test_the_script_of_the_package() -> None:
@@ -149,6 +150,12 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (*process.communicate(), process.returncode) == ("", sentence, 2)
     monkeypatch.setitem(sys.modules, "rich", None)
     assert run("--help") == (2, "", "dpo-collate: needs rich: pip install 'dpo_collate[cli]'\n")
+
+    def find_spec(name: str) -> None:
+        raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr("importlib.util.find_spec", find_spec)
+    assert run("--help").err == "dpo-collate: needs typer and rich and pyarrow: pip install 'dpo_collate[cli]'\n"
 
 
 def test_torch_is_not_needed(tmp_path: Path) -> None:
@@ -276,7 +283,7 @@ def test_long_lines_stay_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_found_kind_is_counted_once_a_row() -> None:
     problem = checking.Problem
-    found = report.Found(Path("a"), 4, [problem(0, "a", "x", ""), problem(0, "b", "x", ""), problem(0, None, "y", "")])
+    found = report.Found("a", 4, [problem(0, "a", "x", ""), problem(0, "b", "x", ""), problem(0, None, "y", "")])
     assert {kind: len(problems) for kind, problems in found.kinds().items()} == {"x": 1, "y": 1}
     assert (found.bad(), found.dropped()) == (1, {"x": 1})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,6 +30,7 @@ from cli_data import (
 from dpo_collate.cli import files, json_lines, tables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 SPLIT = ("--inputs", "split")
@@ -65,7 +67,8 @@ def test_planted_faults_are_found(kind: str, tmp_path: Path) -> None:
     done = run("check", tmp_path / kind, *OPTIONS, "--json")
     assert (done.status, done.err) == (1, "")
     found = json.loads(done.out)
-    assert (found["data"], found["rows"], found["rows_with_problems"]) == (str(tmp_path / kind), 25, 5)
+    name = f"{tmp_path / kind} (train)" if kind == "splits" else str(tmp_path / kind)
+    assert (found["data"], found["rows"], found["rows_with_problems"]) == (name, 25, 5)
     assert [problem["kind"] for problem in found["problems"]] == [*BAD]
     assert [problem["row"] for problem in found["problems"]] == [3, 7, 11, 15, 19]
     assert found["counts"] == dict.fromkeys(BAD, 1)
@@ -331,21 +334,37 @@ def test_another_file_is_replaced_only_when_all_is_written(tmp_path: Path) -> No
     assert read(out) == [pair(0)]
 
 
+@contextmanager
+def limited(size: int) -> Iterator[None]:
+    """Files cannot be larger, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.parametrize("name", OUT)
 @pytest.mark.parametrize("kind", ["pairs.parquet", "pairs.jsonl"])
 def test_a_full_disk(kind: str, name: str, tmp_path: Path) -> None:
     KINDS[kind](tmp_path / kind, [{**pair(index), "text": str(index) * 9} for index in range(500)])
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    try:
+    with limited(2000):
         done = run("check", tmp_path / kind, *SPLIT, "--write-clean", tmp_path / name)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (done.status, done.out) == (2, "")
     assert done.err.startswith(f"dpo-collate: cannot write {tmp_path}/{name}: ")
     assert "File too large" in done.err
     assert done.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == [kind]
+
+
+def test_a_disk_that_is_full_when_lines_become_a_table(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{**pair(index), "ones": [1] * 99} for index in range(100)])
+    with limited((tmp_path / "a.jsonl").stat().st_size + 1):
+        done = run("check", tmp_path / "a.jsonl", *SPLIT, "--write-clean", tmp_path / "b.arrow")
+    assert (done.status, done.out) == (2, "")
+    assert "File too large" in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
 
 
 def test_columns_without_a_form_in_json(tmp_path: Path) -> None:
@@ -375,6 +394,9 @@ def test_files_of_other_columns_make_no_file(tmp_path: Path) -> None:
     assert run("check", folder, *SPLIT).status == 0
     said = refused(folder, tmp_path / "other.parquet")
     assert said == "cannot write one file of files that have other columns: more"
+    pq.write_table(whole.drop_columns(["chosen_ids"]), folder / "d.parquet")
+    missing = run("check", folder, *SPLIT).err
+    assert missing.startswith(f"dpo-collate: cannot check {folder}: no 'chosen_ids'")
 
 
 def test_columns_that_do_not_fit(tmp_path: Path) -> None:

@@ -95,6 +95,15 @@ def test_splits_by_names_of_files(split: str | None, tmp_path: Path) -> None:
     assert rows_of(open_data(tmp_path, split)) == ([pair(2)] if split == "test" else [pair(0), pair(1)])
 
 
+def test_names_of_files_that_say_no_split(tmp_path: Path) -> None:
+    write_lines(tmp_path / "train.jsonl", pairs(2))
+    write_lines(tmp_path / "more.jsonl", pairs(3))
+    said = f"{tmp_path} has files of train, but also more.jsonl: name a file, or a --split"
+    assert error(tmp_path) == said
+    data = open_data(tmp_path, "train")
+    assert (rows_of(data), data.name) == (pairs(2), f"{tmp_path} (train)")
+
+
 def test_one_split_needs_no_name(tmp_path: Path) -> None:
     write_lines(tmp_path / "validation.jsonl", pairs(2))
     assert rows_of(open_data(tmp_path)) == pairs(2)

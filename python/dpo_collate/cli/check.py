@@ -77,10 +77,12 @@ def check(  # noqa: PLR0913 - as many as there are
 
     Exit statuses: 0 no problems, 1 problems, 2 it could not run.
     """
-    found = Found(data)
+    found = Found(str(data))
     try:
         looking = _Looking(collator, _checker(collator, vocab_size, duplicates=not no_duplicates), tuple(ignore or ()))
-        _check(open_data(data, split), looking, found, write_clean)
+        opened = open_data(data, split)
+        found.data = opened.name
+        _check(opened, looking, found, write_clean)
     except BaseException as error:
         if as_json:
             found.error = "interrupted" if isinstance(error, KeyboardInterrupt) else str(error) or type(error).__name__
@@ -102,14 +104,15 @@ def _checker(collator: PreferenceCollator, vocab_size: int | None, *, duplicates
 
 def _check(data: Data, looking: _Looking, found: Found, out: Path | None) -> None:
     """Checks all blocks, and writes what is good in them."""
+    sentence = not_fitting(looking.collator, data.columns)
+    if sentence is not None:
+        raise Failure(f"cannot check {data.path}: {sentence}")
     with ExitStack() as stack:
         cleaned = None if out is None else stack.enter_context(Cleaned(out, data))
         for block in watched(data, data.blocks()):
             try:
                 problems = looking.problems(block, found.rows)
-            except KeyError as error:
-                raise looking.refused(error, data) from error
-            except (TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 raise Failure(f"cannot check {data.path}: {_of_column(error)}") from error
             found.problems += problems
             if cleaned is not None:
@@ -149,17 +152,9 @@ class _Looking(NamedTuple):
     def _seen(self, names: Iterable[str]) -> list[str]:
         return [name for name in names if name not in self.ignored]
 
-    def refused(self, error: KeyError, data: Data) -> Failure:
-        """What is wrong with the columns, and which options would be right."""
-        sentence = not_fitting(self.collator, data.columns)
-        if sentence is None:
-            sentence = _of_column(error)
-            unknown = re.match("unknown key '(.*?)'", sentence)
-            if unknown:
-                sentence += f"; --ignore {unknown[1]} checks the rows without it"
-        return Failure(f"cannot check {data.path}: {sentence}")
-
 
 def _of_column(error: Exception) -> str:
     """What is said of a column, which is wrong in all rows."""
-    return re.sub(r"^row \d+: ", "", error.args[0])
+    sentence = re.sub(r"^row \d+: ", "", error.args[0])
+    unknown = re.match("unknown key '(.*?)'", sentence)
+    return f"{sentence}; --ignore {unknown[1]} checks the rows without it" if unknown else sentence

@@ -44,6 +44,7 @@ class Data:
 
     Attributes:
         path: What the user named.
+        name: The same, and which split it is.
         files: The files.
         rows: How many rows there are; None where that is not known before they are read.
         columns: The names of the columns of the first file.
@@ -51,8 +52,9 @@ class Data:
         size: Bytes of all files.
     """
 
-    def __init__(self, path: Path, parts: dict[Path, Part]) -> None:
+    def __init__(self, path: Path, parts: dict[Path, Part], split: str | None = None) -> None:
         self.path = path
+        self.name = str(path) if split is None else f"{path} ({split})"
         self.files = tuple(parts)
         first = next(iter(parts.values()))
         rows = [part.rows for part in parts.values()]
@@ -94,14 +96,15 @@ def open_data(path: Path, split: str | None = None) -> Data:
         Failure: It is not there, cannot be read, has no rows, or no such split.
     """
     parts: dict[Path, Part] = {}
-    for file in files_of(path, split):
+    files, chosen = files_of(path, split)
+    for file in files:
         with _reading(file):
             part = _OPENED[kind_of(file)](file)
         if part.rows != 0:
             parts[file] = part
     if not parts:
         raise Failure(f"{path} has no rows")
-    return Data(path, parts)
+    return Data(path, parts, chosen)
 
 
 @contextmanager

@@ -38,8 +38,8 @@ def kind_of(path: Path) -> str:
     return KINDS[path.suffix.lower()]
 
 
-def files_of(path: Path, split: str | None) -> list[Path]:
-    """The files of the data, in order.
+def files_of(path: Path, split: str | None) -> tuple[list[Path], str | None]:
+    """The files of the data, in order, and the split that they are of, where there are splits.
 
     Raises:
         Failure: There are none, or no such split.
@@ -53,19 +53,20 @@ def files_of(path: Path, split: str | None) -> list[Path]:
     kind_of(path)
     if split is not None:
         raise Failure(f"{path} is one file: --split is for folders")
-    return [path]
+    return [path], None
 
 
-def _files_in(folder: Path, split: str | None) -> list[Path]:
+def _files_in(folder: Path, split: str | None) -> tuple[list[Path], str | None]:
     if (folder / "dataset_dict.json").is_file():
         names = _names(_read(folder / "dataset_dict.json"), "splits")
         if names is None:
             raise Failure(f"cannot read {folder / 'dataset_dict.json'}: expected the names of splits")
-        return _saved(folder / _chosen(folder, names, split))
+        chosen = _chosen(folder, names, split)
+        return _saved(folder / chosen), chosen
     if (folder / "state.json").is_file():
         if split is not None:
             raise Failure(f"{folder} is one data set without splits: leave --split out")
-        return _saved(folder)
+        return _saved(folder), None
     return _listed_in(folder, split)
 
 
@@ -81,7 +82,7 @@ def _saved(folder: Path) -> list[Path]:
     return [folder / str(name) for name in names]
 
 
-def _listed_in(folder: Path, split: str | None) -> list[Path]:
+def _listed_in(folder: Path, split: str | None) -> tuple[list[Path], str | None]:
     """The files that lie in a folder, by name."""
     files = sorted(
         path
@@ -95,10 +96,14 @@ def _listed_in(folder: Path, split: str | None) -> list[Path]:
     if len(kinds) > 1:
         raise Failure(f"{folder} has files of {_listed(kinds, 'and')}: name the files, or a folder of one kind")
     splits = {path: _split_of(path) for path in files}
-    if split is None and None in splits.values():
-        return files  # names that say nothing of splits
-    chosen = _chosen(folder, sorted({name for name in splits.values() if name is not None}), split)
-    return [path for path in files if splits[path] == chosen]
+    names = sorted({name for name in splits.values() if name is not None})
+    if split is None and not names:
+        return files, None
+    others = [path.name for path in files if splits[path] is None]
+    if split is None and others:
+        raise Failure(f"{folder} has files of {_listed(names, 'and')}, but also {others[0]}: name a file, or a --split")
+    chosen = _chosen(folder, names, split)
+    return [path for path in files if splits[path] == chosen], chosen
 
 
 def _split_of(path: Path) -> str | None:

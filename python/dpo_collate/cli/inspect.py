@@ -89,7 +89,8 @@ def inspect(  # noqa: PLR0913 - as many as there are
 
     Exit statuses: 0 it is said, 2 it could not be.
     """
-    found, tiles, prompts = _read(open_data(data, split), collator)
+    opened = open_data(data, split)
+    found, tiles, prompts = _read(opened, collator)
     try:
         result = inspection.inspect(
             found,
@@ -106,10 +107,10 @@ def inspect(  # noqa: PLR0913 - as many as there are
         )
     except ValueError as error:
         raise Failure(by_option(str(error))) from error
-    terminal.show(Console(), result, title=str(data))
+    terminal.show(Console(), result, title=opened.name)
     try:
         if html_file is not None:
-            html.write(html_file, result, title=data.name)
+            html.write(html_file, result, title=opened.name)
         if png_folder is not None:
             plots.save(png_folder, result)
     except (OSError, ImportError) as error:

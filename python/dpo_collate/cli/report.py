@@ -22,14 +22,14 @@ class Found:
     """What has been found so far.
 
     Attributes:
-        path: The data.
+        data: The name of the data.
         rows: How many rows were looked at.
         problems: What is wrong with them.
         cleaned: The file of those that are right, once it is there.
         error: What ended the check before its end.
     """
 
-    path: Path
+    data: str
     rows: int = 0
     problems: list[Problem] = field(default_factory=list)
     cleaned: Path | None = None
@@ -60,7 +60,7 @@ def show(console: Console, found: Found, examples: int) -> None:
     outcome = f"{bad:,} with problems" if bad else "no problems"
     _print(
         console,
-        Text.assemble((str(found.path), "bold"), f": {_rows(found.rows)}, ", (outcome, "red" if bad else "green")),
+        Text.assemble((found.data, "bold"), f": {_rows(found.rows)}, ", (outcome, "red" if bad else "green")),
     )
     for kind, problems in found.kinds().items():
         _print(console, Text.assemble("\n", (kind, "bold"), f": {_rows(len(problems))}"))
@@ -81,7 +81,7 @@ def write_json(stream: TextIO, found: Found) -> None:
     if found.cleaned is not None:
         cleaned = {"path": str(found.cleaned), "rows": found.rows - bad, "dropped": found.dropped()}
     document: dict[str, Any] = {
-        "data": str(found.path),
+        "data": found.data,
         "rows": found.rows,
         "rows_with_problems": bad,
         "counts": {kind: len(problems) for kind, problems in found.kinds().items()},

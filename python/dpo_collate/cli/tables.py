@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -136,7 +137,8 @@ class LinesAsTable:
                     tables.add(batch)
             tables.finish()
         except BaseException:
-            tables.close()
+            with suppress(pa.ArrowException, OSError):  # it may be what the error is about
+                tables.close()
             raise
 
 
