@@ -117,7 +117,7 @@ def _reading(file: Path) -> Iterator[None]:
 
 class _Parquet:
     def __init__(self, path: Path) -> None:
-        self._file = pa.parquet.ParquetFile(path, memory_map=True)
+        self._file = pa.parquet.ParquetFile(path)
         self.rows: int | None = self._file.metadata.num_rows
         self.schema = self._file.schema_arrow
         self.columns = tuple(self.schema.names)
