@@ -34,6 +34,48 @@ pub struct Collated {
     pub counts: Vec<Count>,
 }
 
+/// What the rows of one part of a matrix take of the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// Index of the matrix.
+    pub matrix: usize,
+    /// Which of the matrix's rows.
+    pub part: usize,
+    /// How many rows there are.
+    pub rows: usize,
+    /// Cells that have a token.
+    pub tokens: usize,
+    /// All cells, padding with them; those of a flat matrix that belong to no row are the last part's.
+    pub cells: usize,
+    /// Rows of which truncation took tokens.
+    pub truncated: usize,
+}
+
+impl Collated {
+    /// What the rows take, part by part, of every matrix that the batch has.
+    #[must_use]
+    pub fn taken(&self) -> Vec<Taken> {
+        let mut found = Vec::new();
+        for (matrix, planned) in self.plan.matrices.iter().enumerate() {
+            let Some(planned) = planned else { continue };
+            let first = found.len();
+            let parts = planned.rows.last().map_or(0, |row| row.part + 1);
+            found.extend((0..parts).map(|part| Taken { matrix, part, rows: 0, tokens: 0, cells: 0, truncated: 0 }));
+            for row in &planned.rows {
+                let taken: &mut Taken = &mut found[first + row.part];
+                taken.rows += 1;
+                taken.tokens += row.content;
+                taken.cells += row.cells;
+                taken.truncated += usize::from(row.is_truncated());
+            }
+            if let Some(last) = found.last_mut().filter(|_| planned.flat) {
+                last.cells += planned.width - planned.rows.iter().map(|row| row.cells).sum::<usize>();
+            }
+        }
+        found
+    }
+}
+
 /// Collates a batch: plans it, takes memory for it, fills that.
 pub fn collate(layout: &Layout, batch: Batch<'_>, request: Request, memory: Memory) -> Result<Collated, Stop> {
     let keys = layout.keys.len();

@@ -44,6 +44,8 @@ __version__: Final[str]
 ALIGNMENT: Final[int]
 DEBUG_BUILD: Final[bool]
 
+_Taken: TypeAlias = tuple[int, int, int, int, int, int]  # matrix, part, rows, tokens, cells, truncated rows
+
 @final
 class Collator:
     def __new__(
@@ -59,7 +61,9 @@ class Collator:
         memory: Memory,
         counted: Sequence[int],
     ) -> Collator: ...
-    def collate(self, samples: Any, min_length: int) -> tuple[dict[str, Any], Rest | None]: ...
+    def collate(
+        self, samples: Any, min_length: int, taken: list[_Taken] | None
+    ) -> tuple[dict[str, Any], Rest | None]: ...
 
 @final
 class Rest:

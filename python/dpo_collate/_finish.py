@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import _extras, _media, image_tokens
 from ._budget import Budget
 from ._samples import first_keys
+from ._token_rows import token_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,6 +74,16 @@ class Finish:
     def names(self) -> tuple[str, ...]:
         """The keys that a batch can have, in order."""
         return self.table.names()
+
+    @cached_property
+    def token_rows(self) -> frozenset[tuple[int, int]]:
+        """Matrix and part of the rows of token ids."""
+        return frozenset((row.matrix, row.part) for row in token_rows(self.table, optional=True))
+
+    @cached_property
+    def image_names(self) -> tuple[str, ...]:
+        """The media that are images, not what is said of them."""
+        return tuple(medium.name for medium in self.table.media if "pixel_values" in medium.name)
 
 
 def _lists(rest: Rest | None, table: Layout, samples: int) -> dict[str, list[Any]]:

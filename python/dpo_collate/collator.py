@@ -10,6 +10,7 @@ from . import _convert
 from ._asking import Answer, asking
 from ._checks import check_choice, check_count, check_int64, check_tuple
 from ._core import Collator
+from ._counting import Made, watched_call
 from ._finish import Finish
 from ._options import resolved, with_masks
 from ._pools import Target, ready
@@ -230,10 +231,15 @@ class PreferenceCollator:
             form = self._form_for(samples)
         if self._target.memory != "heap":
             ready()
-        batch, rest = form.core.collate(samples, min_length)
-        if rest is None and form.done_by_core:
-            return batch
-        return form.finish(batch, rest, samples)  # type: ignore[no-any-return]
+        counting = watched_call.get()
+        taken: list[Any] | None = None if counting is None else []
+        batch, rest = form.core.collate(samples, min_length, taken)
+        done = batch if rest is None and form.done_by_core else form.finish(batch, rest, samples)
+        if counting is not None and taken is not None:
+            # (To finish a batch adds the media to `batch` itself, whatever nest it makes of it.)
+            count = len(samples)  # type: ignore[arg-type] # a list, or a table, by now
+            counting.append(Made(form.finish, count, taken, dict(batch)))
+        return done
 
     def _form_for(self, samples: Samples) -> _Form:
         """The form for the keys of the first sample, which all samples must have."""

@@ -14,7 +14,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyMapping, PyString};
 
 use crate::arena::Memory;
-use crate::collate::{Batch, Collated, Stop, collate};
+use crate::collate::{Batch, Collated, Stop, Taken, collate};
 use crate::plan::{Output, Request};
 use crate::rows::Count;
 use crate::source::gather::{Converter, Extra, Gathered};
@@ -148,12 +148,14 @@ impl Collator {
     }
 
     /// Makes a batch of a list of samples, or of an `ArrowTable`. With the batch, which lacks media and extra keys, comes what
-    /// is left to do, if anything is.
-    #[pyo3(signature = (samples, min_length))]
+    /// is left to do, if anything is. To `taken`, if it is there, is appended what the rows of each part of each matrix
+    /// take: (matrix, part, rows, tokens, cells, truncated rows).
+    #[pyo3(signature = (samples, min_length, taken))]
     fn collate<'py>(
         &self,
         samples: &Bound<'py, PyAny>,
         min_length: usize,
+        taken: Option<&Bound<'py, PyList>>,
     ) -> PyResult<(Bound<'py, PyDict>, Option<Rest>)> {
         guarded(|| {
             let mut gathered = if let Ok(list) = samples.cast::<PyList>() {
@@ -171,6 +173,11 @@ impl Collator {
                 return Err(PyTypeError::new_err(format!("expected a list of samples or a table, got {found}{hint}")));
             };
             let collated = self.view_and_fill(&mut gathered, min_length)?;
+            if let Some(list) = taken {
+                for Taken { matrix, part, rows, tokens, cells, truncated } in collated.taken() {
+                    list.append((matrix, part, rows, tokens, cells, truncated))?;
+                }
+            }
             self.wrap(samples.py(), &gathered, collated)
         })
     }

@@ -46,6 +46,7 @@ mod sampler_packing;
 mod sampler_random;
 mod scalars;
 mod strided;
+mod taken;
 mod window;
 
 /// As many cases as `PROPTEST_CASES` says, 256 if it is not set; what failed is printed, not kept in a file.
