@@ -231,7 +231,8 @@ class PaddingMeter:
         """Makes a callback for the Trainer of transformers (and TRL's), which adds figures to its logs.
 
         Give the Trainer ``data_collator=meter.watch(collator)`` and ``callbacks=[meter.callback()]``. What it logs of
-        training then has :meth:`Counts.figures` of the batches since it logged last; what it logs of an evaluation has
+        training then has :meth:`Counts.figures` of the batches that have arrived since it logged last (accelerate is a
+        batch ahead of the loop, so that the last entry of an epoch may have none); what it logs of an evaluation has
         them with the evaluation's prefix (``eval_padding_share``), and the summary at the end those of the whole
         training (``train_padding_share``). They are in ``trainer.state.log_history`` as well. Where there are several
         processes, they are those of the process that logs.
