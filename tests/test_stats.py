@@ -236,7 +236,7 @@ def tries(given: list[Any]) -> Any:
 def test_what_a_call_counts() -> None:
     assert watched(COLLATOR, SAMPLES)[1] == ONE
     assert watched(halves, SAMPLES)[1] == replace(ONE, padding=0)
-    assert watched(emptied, SAMPLES)[1] == ONE
+    assert watched(emptied, IMAGES)[1] == replace(ONE, tiles=3)
     assert watched(nothing, SAMPLES) == (2, Counts(batches=1))
     assert watched(tries, SAMPLES)[1] == ONE
     meter = PaddingMeter()
@@ -265,6 +265,7 @@ def test_what_watch_returns() -> None:
     assert repr(collate) == "watched(PreferenceCollator(pad_token_id=0))"
     assert collate.pad_token_id == 0
     assert not hasattr(collate, "tokenizer")
+    assert not hasattr(object.__new__(type(collate)), "pad_token_id")  # a copy that is being made
     pickle.loads(pickle.dumps(collate))(SAMPLES)
     assert meter.total == ONE
     loaded = pickle.loads(pickle.dumps(partial(collate, min_length=4)))

@@ -141,6 +141,17 @@ def test_what_is_not_sent_is_not_counted(remote: Remote) -> None:
     assert meter.total == meter.last == plainly([[3]])
 
 
+def test_a_part_of_a_batch(remote: Remote) -> None:
+    """Whatever is done to it behind the watched call: counts come with what is left of it."""
+    meter = PaddingMeter()
+    collate = remote(meter.watch(Way("dict")))
+    keys = list(collate(some(1, 2)))
+    for key in keys:
+        through_a_queue(collate(some(1, 2))[key])
+    assert "more" in keys  # which is not the collator's
+    assert meter.total == plainly([[1, 2]] * (len(keys) - 1))
+
+
 def test_a_tensor_of_all_batches(remote: Remote) -> None:
     """It does not take along what waits for later ones."""
     meter = PaddingMeter()

@@ -117,8 +117,8 @@ def _numbers(made: Made) -> Numbers:
 
 _Load: TypeAlias = tuple[bytes, Numbers]
 _waiting: Final[dict[int, tuple[weakref.ref[Any], list[list[_Load]]]]] = {}
-"""By the id of a tensor: the loads that wait beside it. Each lies in a list which it shares with the other tensors of
-its batch, and is taken out of it once."""
+"""By the id of a tensor, while it lives: the loads that wait beside it. Each lies in a list which it shares with the
+other tensors of its batch, and is taken out of it once."""
 
 
 def _send_along(load: _Load, batch: Any, made: list[Made]) -> None:
@@ -128,7 +128,7 @@ def _send_along(load: _Load, batch: Any, made: list[Made]) -> None:
     for value in carriers:
         key = id(value)
         known = _waiting.get(key)
-        if known is not None and known[0]() is value:
+        if known is not None:
             known[1].append(shared)
         else:
             _waiting[key] = (
@@ -206,9 +206,7 @@ class _Reducer:
 
 def _loads(value: Any) -> tuple[_Load, ...]:
     waiting = _waiting.pop(id(value), None)
-    if waiting is None or waiting[0]() is not value:
-        return ()
-    return tuple(shared.pop() for shared in waiting[1] if shared)
+    return () if waiting is None else tuple(shared.pop() for shared in waiting[1] if shared)
 
 
 def _arrived(loads: tuple[_Load, ...], make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
