@@ -152,6 +152,19 @@ def test_a_part_of_a_batch(remote: Remote) -> None:
     assert meter.total == plainly([[1, 2]] * (len(keys) - 1))
 
 
+def test_a_batch_that_is_emptied(remote: Remote) -> None:
+    """Its tensors go elsewhere, where nobody looks for them."""
+
+    def boxed(samples: Any) -> Box:
+        batch = COLLATOR(samples)
+        return Box([batch.pop(key) for key in list(batch)])
+
+    meter = PaddingMeter()
+    row = {key: [1, 2] for key in ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")}
+    through_a_queue(remote(meter.watch(boxed))([row]))
+    assert meter.total == Counts(1, 1, 2, 4)
+
+
 def test_a_tensor_of_all_batches(remote: Remote) -> None:
     """It does not take along what waits for later ones."""
     meter = PaddingMeter()
