@@ -127,14 +127,12 @@ def _send_along(load: _Load, batch: Any, made: list[Made]) -> None:
     shared = [load]
     for value in carriers:
         key = id(value)
-        known = _waiting.get(key)
+        known = _waiting.get(key)  # (the queue's thread may be sending it just now)
         if known is not None:
             known[1].append(shared)
         else:
-            _waiting[key] = (
-                weakref.ref(value, partial(_waiting.pop, key)),
-                [shared],
-            )  # (the call has a default: the reference)
+            forget = partial(_waiting.pop, key)  # called with the reference, which it takes for its default
+            _waiting[key] = weakref.ref(value, forget), [shared]
     for kind in {type(value) for value in carriers}:
         _watch_pickler(kind)
 
