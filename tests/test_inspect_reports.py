@@ -250,7 +250,7 @@ class Page(HTMLParser):
 
 
 def test_names_are_text_everywhere() -> None:
-    name = "$\\frac{<script>alert(1)</script>--><!-- [bold]"
+    name = "$\\frac{$<script>alert(1)</script>--><!-- [bold]"
     matrix = Matrix(((name,),), (Column("ids"),), tokens="{}_ids")
     found = inspect([[3], [9]], Layout(name, (matrix,)), parts={"&amp;": [1, 2]})
     text = page(found, title=name)
