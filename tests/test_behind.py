@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dpo_collate import Layout, PreferenceCollator
-from dpo_collate._behind import behind, table_of
+from dpo_collate._behind import behind, layout_of
 from dpo_collate.datasets import lengths
 from dpo_collate.named import named
 from dpo_collate.trainers import (
@@ -65,7 +65,7 @@ def test_behind_a_drop_in(name: str) -> None:
         answer = behind(function)
         assert answer.collator.layout == layout
         assert answer.min_length == min_length
-        assert {matrix.length.min_length for matrix in table_of(function).matrices} == {min_length}
+        assert {matrix.length.min_length for matrix in layout_of(function).matrices} == {min_length}
 
 
 def test_the_options_of_a_drop_in_are_its_collators() -> None:
@@ -73,14 +73,14 @@ def test_the_options_of_a_drop_in_are_its_collators() -> None:
     assert (collator.pad_token_id, collator.max_length, collator.truncation_mode) == (7, 5, "keep_end")
     changed = trl.DataCollatorForPreference(7)
     changed.pad_to_multiple_of = 64
-    assert table_of(changed).matrices[0].length.multiple_of == 64
+    assert layout_of(changed).matrices[0].length.multiple_of == 64
 
 
 def test_a_least_width_is_no_less_than_the_layouts_own() -> None:
     collator = PreferenceCollator(pad_token_id=0)
-    assert table_of(lambda samples: collator(samples, min_length=9)).matrices[1].length.min_length == 9
-    assert table_of("separate") == table_of(collator) == named("separate")
-    assert table_of("prompt_left", "split") == named("prompt_left", "split")
+    assert layout_of(lambda samples: collator(samples, min_length=9)).matrices[1].length.min_length == 9
+    assert layout_of("separate") == layout_of(collator) == named("separate")
+    assert layout_of("prompt_left", "split") == named("prompt_left", "split")
 
 
 def test_after_the_question_there_are_batches_again() -> None:
@@ -111,12 +111,12 @@ def first(samples: Any) -> Any:
 )
 def test_what_calls_no_collator(given: Any, sentence: str) -> None:
     with pytest.raises(TypeError, match=f"^{re.escape(sentence)}$"):
-        table_of(given)
+        layout_of(given)
 
 
 def test_inputs_are_for_names() -> None:
     with pytest.raises(ValueError, match=r"^inputs='split': only a named layout has forms to choose from$"):
-        table_of(trl.DataCollatorForPreference(7), "split")
+        layout_of(trl.DataCollatorForPreference(7), "split")
 
 
 def test_lengths_for_a_drop_in() -> None:

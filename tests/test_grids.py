@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_collate import Layout, PreferenceCollator
-from dpo_collate._grids import Grid, cells, grids_of, kept, token_rows, widths
+from dpo_collate._grids import Grid, cells, grids_of, kept, widths
+from dpo_collate._token_rows import token_rows
 from dpo_collate.layout import Column, Length, Matrix
 from dpo_collate.named import NAMES, named
 from pairs import PAD, Pair, samples

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .named import Inputs
 
 
-def table_of(layout: Any, inputs: Inputs | None = None) -> Layout:
+def layout_of(layout: Any, inputs: Inputs | None = None) -> Layout:
     """The table of the layout that is meant, with the least width that a drop-in asks for.
 
     Args:

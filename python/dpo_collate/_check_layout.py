@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _convert
 from ._core import Collator, RowCheck
-from ._grids import shows_ids
+from ._token_rows import segment_keys, shows_ids
 from ._wildcards import named_keys
 from .image_tokens import PROMPT, has_ids
 from .layout import Column, Length, Matrix
@@ -170,7 +170,7 @@ def _ids_and_sides(table: Layout) -> tuple[list[str], list[list[str]]]:
         if not (has_ids(matrix) and shows_ids(matrix)):
             continue
         for row in matrix.rows:
-            keys = tuple(matrix.tokens.replace("{}", stem) for stem in row)
+            keys = segment_keys(matrix, row)
             ids.update(dict.fromkeys(keys))
             if row[-1] != PROMPT:
                 sides[keys] = None

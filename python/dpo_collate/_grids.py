@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from ._token_rows import id_matrices, segment_keys, token_rows
 
+if TYPE_CHECKING:
     import numpy.typing as npt
 
     from .layout import Layout, Length, Matrix
@@ -37,46 +37,17 @@ class Grid:
     itemsize: int
 
 
-def token_rows(layout: Layout) -> list[tuple[str, ...]]:
-    """The keys of the segments of each row of token ids, each row once: the columns of ``datasets.lengths``."""
-    columns: dict[tuple[str, ...], int] = {}
-    for _ in _matrices(layout, columns):
-        pass
-    return list(columns)
-
-
 def grids_of(layout: Layout) -> tuple[Grid, ...]:
     """The matrices of token ids of a layout without wildcards; an optional one is none, nor one of labels or masks."""
-    return tuple(
-        Grid(rows, matrix.length, matrix.flat, matrix.drop_last, _itemsize(matrix))
-        for matrix, rows in _matrices(layout, {})
-    )
-
-
-def _matrices(layout: Layout, columns: dict[tuple[str, ...], int]) -> Iterator[tuple[Matrix, tuple[int, ...]]]:
-    """The matrices of token ids, and which of ``columns``, keys of segments, their rows are; new ones are added."""
+    columns = {row.keys: column for column, row in enumerate(token_rows(layout))}
     known: dict[tuple[str, ...], int] = {}
-    for matrix in layout.matrices:
-        if matrix.optional:
-            continue
-        # What is no id for certain may say something else of rows that are there: those of the same stems.
-        new = [stems for stems in matrix.rows if shows_ids(matrix) or stems not in known]
-        for stems in new:
-            columns.setdefault(_keys(matrix, stems), len(columns))
-        rows = tuple(columns[_keys(matrix, stems)] if stems in new else known[stems] for stems in matrix.rows)
-        for stems, row in zip(matrix.rows, rows, strict=True):
-            known.setdefault(stems, row)
-        if new:
-            yield matrix, rows
-
-
-def _keys(matrix: Matrix, stems: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(matrix.tokens.replace("{}", stem) for stem in stems)
-
-
-def shows_ids(matrix: Matrix) -> bool:
-    """Whether its tokens are ids for certain: they are padded with the pad id."""
-    return any(column.of == "tokens" and column.pad in {None, "pad_token_id"} for column in matrix.columns)
+    grids = []
+    for _, matrix, new in id_matrices(layout):
+        of = {stems: columns[segment_keys(matrix, stems)] for stems in new}
+        rows = tuple(of[stems] if stems in of else known[stems] for stems in matrix.rows)
+        known = dict(zip(matrix.rows, rows, strict=True)) | known
+        grids.append(Grid(rows, matrix.length, matrix.flat, matrix.drop_last, _itemsize(matrix)))
+    return tuple(grids)
 
 
 def _itemsize(matrix: Matrix) -> int:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._arrow_rows import ArrowRows, check_column, hugging_face
-from ._behind import table_of
+from ._behind import layout_of
 from ._core import ArrowTable
-from ._grids import token_rows
 from ._samples import is_table, listed
+from ._token_rows import token_rows
 from ._wildcards import expanded, has_wildcards
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def lengths(
         array([[1, 2, 1],
                [2, 1, 0]])
     """
-    return measured(data, table_of(layout, inputs))[0]
+    return measured(data, layout_of(layout, inputs))[0]
 
 
 def measured(data: Any, table: Layout) -> tuple[npt.NDArray[np.int64], Layout]:
@@ -80,7 +80,7 @@ def measured(data: Any, table: Layout) -> tuple[npt.NDArray[np.int64], Layout]:
     source, names, order = _source(data)
     if has_wildcards(table):
         table = expanded(table, names)
-    rows = token_rows(table)
+    rows = [row.keys for row in token_rows(table)]
     keys = tuple(dict.fromkeys(key for row in rows for key in row))
     for key in keys:
         check_column(key, names)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from ._behind import table_of
+from ._behind import layout_of
 from ._checks import check_choice, check_count, check_int64, check_type
 from ._core import PairPlanner
-from ._grids import grids_of, kept, token_rows
+from ._grids import grids_of, kept
 from ._lengths import measured
 from ._samples import is_table
+from ._token_rows import token_rows
 from ._trainer_mixin import PairBatchSamplerMixin
 from ._wildcards import has_wildcards
 
@@ -360,7 +361,7 @@ class _Batches:
 
 def _measured(lengths: Any, collator: Any) -> tuple[npt.NDArray[np.int64], Layout]:
     """The lengths of all pairs, and the table of what they become."""
-    table = table_of(collator)
+    table = layout_of(collator)
     if isinstance(lengths, tuple) and lengths and not any(is_table(column) for column in lengths):
         columns = [np.asarray(column) for column in lengths]
         if any(column.ndim != 1 or len(column) != len(columns[0]) for column in columns):

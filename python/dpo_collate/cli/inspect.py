@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from dpo_collate import PreferenceCollator, inspection
-from dpo_collate._grids import token_rows
-from dpo_collate._lengths import _table_of
+from dpo_collate._behind import layout_of
+from dpo_collate._token_rows import token_rows
 from dpo_collate.datasets import lengths
 from dpo_collate.inspection import html, plots, terminal
 
@@ -122,7 +122,7 @@ def _read(
     data: Data, collator: PreferenceCollator
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64] | None, npt.NDArray[np.int64] | None]:
     """The lengths of all pairs, how many tiles each has, and how long prompts are, where rows say so."""
-    keys = [key for row in token_rows(_table_of(collator, None)) for key in row]
+    keys = [key for row in token_rows(layout_of(collator)) for key in row.keys]
     media = [key for key in TILES if key in data.columns]
     wanted = dict.fromkeys([*keys, *media])
     sentence = not_fitting(collator, data.columns)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from dpo_collate._behind import layout_of
 from dpo_collate._checks import check_count, check_int64
-from dpo_collate._grids import grids_of, kept, token_rows
-from dpo_collate._lengths import _table_of
+from dpo_collate._grids import grids_of, kept
+from dpo_collate._token_rows import token_rows
 from dpo_collate._wildcards import has_wildcards
 
 from . import padding, ways
@@ -164,7 +165,7 @@ def _inspected(
 
 
 def _layout(collator: Any) -> Layout:
-    layout = bare(_table_of(collator, None))
+    layout = bare(layout_of(collator))
     if has_wildcards(layout):
         raise ValueError(f"layout {layout.name!r} depends on the keys of the samples: expected one that names its rows")
     return layout

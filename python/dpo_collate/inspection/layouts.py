@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from dpo_collate._grids import grids_of, token_rows
+from dpo_collate._grids import grids_of
+from dpo_collate._token_rows import token_rows
 from dpo_collate.named import named
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def bare(layout: Layout) -> Layout:
 
 def row_names(layout: Layout) -> tuple[str, ...]:
     """What the columns of lengths are called: ``"chosen"``, or ``"prompt + chosen"``."""
-    return tuple(" + ".join(map(_short, row)) for row in token_rows(layout))
+    return tuple(" + ".join(map(_short, row.keys)) for row in token_rows(layout))
 
 
 def _short(key: str) -> str:
