@@ -225,7 +225,7 @@ def times(pairs: int, seconds: float | None) -> dict[str, Timing]:
     candidates: dict[str, Callable[[], object]] = {
         "BatchSampler of RandomSampler, all batches": lambda: sum(1 for _ in shuffled),
         f"{GROUPED}, all indices": lambda: sum(1 for _ in theirs),
-        f"{OURS}, separate, batches of 8, all batches": lambda: sum(
+        f"{OURS}, handing out all batches of a plan": lambda: sum(
             1 for _ in samplers[f"{OURS}, separate, batches of 8"]
         ),
     }

@@ -19,7 +19,8 @@
 //! 7. **deliver** ([`arena::message`], `python::delivery`): from a `DataLoader` worker a tensor goes as the
 //!    place of its memory, which the training process sees as well.
 //!
-//! [`check`] looks at the rows of a data set without making batches of them.
+//! Which samples come together is decided before: [`sampler`] plans the batches of an epoch by their lengths. [`check`]
+//! looks at the rows of a data set without making batches of them.
 //!
 //! Feature `python` adds what has to do with Python objects; without it the crate mentions no Python, and
 //! its kernels are tested and run under valgrind on their own.

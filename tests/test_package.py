@@ -48,7 +48,19 @@ def test_version_is_said_once() -> None:
 
 def test_public_names() -> None:
     public = {name for name in vars(dpo_collate) if not name.startswith("_")}
-    modules = {"checking", "cli", "collator", "datasets", "image_tokens", "inspection", "ray", "sampler", "stats", "trainers", "warnings"}
+    modules = {
+        "checking",
+        "cli",
+        "collator",
+        "datasets",
+        "image_tokens",
+        "inspection",
+        "ray",
+        "sampler",
+        "stats",
+        "trainers",
+        "warnings",
+    }
     assert public - modules == set(dpo_collate.__all__) - {"__version__"}
     assert all(hasattr(dpo_collate, name) for name in dpo_collate.__all__)
     assert len(set(dpo_collate.__all__)) == len(dpo_collate.__all__)

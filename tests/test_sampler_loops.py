@@ -37,6 +37,7 @@ pytestmark = [
 
 DOCS = Path(__file__).parent.parent / "docs" / "sampler.md"
 BUDGET = 60
+LIMITS: dict[str, Any] = {"max_tokens": BUDGET, "window": 8}  # so small that epochs differ in length
 Batches = list[list[int]]
 
 
@@ -52,7 +53,7 @@ def cells(batch: dict[str, Any]) -> int:
 
 
 def make_sampler(**options: Any) -> PairBatchSampler:
-    return PairBatchSampler(ArrowRows(plain()), COLLATOR, **{"max_tokens": BUDGET, **options})
+    return PairBatchSampler(ArrowRows(plain()), COLLATOR, **{**LIMITS, **options})
 
 
 def make_loader(sampler: Any, workers: int, kind: Callable[..., Any] = DataLoader, **options: Any) -> Any:
@@ -120,7 +121,7 @@ def test_epochs_that_are_not_planned() -> None:
         return found
 
     lengths = np.random.default_rng(0).integers(1, 100, (400, 2))
-    seed = next(seed for seed in itertools.count() if min(steps(seed)) < steps(seed)[0] < max(steps(seed)))
+    seed = next(seed for seed in range(1000) if min(steps(seed)) < steps(seed)[0] < max(steps(seed)))
     equal = make(seed=seed, epochs=1)
     for epoch, count in enumerate(steps(seed)):
         equal.set_epoch(epoch)
@@ -257,6 +258,18 @@ def test_accelerate_deals_batches_out(accelerate: Any, even: Any) -> None:
     dealt = shards(accelerate, make_sampler(rank=None, world_size=2), even_batches=even)
     assert dealt == [batches[0::2], batches[1::2]] == [plan(0, rank=rank, world_size=2) for rank in range(2)]
     assert all_once(batches)
+    sampler = make_sampler(rank=None, world_size=2)
+    prepared = accelerate.data_loader.prepare_data_loader(make_loader(sampler, 0), None, 2, 0, even_batches=even)
+    prepared.set_epoch(1)
+    assert sampler.epoch == 0  # it says so to its own alone
+    sampler.set_epoch(1)
+    skipped = accelerate.skip_first_batches(prepared, 2)
+    assert list(map(numbers, skipped)) == plan(1, rank=0, world_size=2)[2:]
+
+
+def test_the_mixin_imports_nothing_else() -> None:
+    modules = "torch", "transformers", "accelerate"
+    succeeds(f"import sys, dpo_collate.sampler; assert not sys.modules.keys() & {set(modules)}")
 
 
 def test_why_there_is_no_batch_size(accelerate: Any) -> None:
@@ -265,7 +278,7 @@ def test_why_there_is_no_batch_size(accelerate: Any) -> None:
     class WithBatchSize(PairBatchSampler):
         batch_size = 2
 
-    sampler = WithBatchSize(ArrowRows(plain()), COLLATOR, max_tokens=BUDGET, rank=None, world_size=2)
+    sampler = WithBatchSize(ArrowRows(plain()), COLLATOR, **LIMITS, rank=None, world_size=2)
     assert not all_once([*itertools.chain.from_iterable(shards(accelerate, sampler, even_batches=False))])
     for name in ("batch_size", "drop_last", "sampler", "batch_sampler"):
         assert not hasattr(make_sampler(batch_size=2, drop_last=True), name)
@@ -336,7 +349,7 @@ def test_trainer(make: Any, accumulated: int, workers: int) -> None:
         "save_steps": 1,
     }
     trainer = make(**options)
-    sampler = trainer.use_pair_batches(max_tokens=BUDGET)
+    sampler = trainer.use_pair_batches(**LIMITS)
     trainer.train()
     assert max(map(cells, trainer.model.seen)) <= BUDGET
     batches = seen(trainer)
@@ -349,7 +362,7 @@ def test_trainer(make: Any, accumulated: int, workers: int) -> None:
     updates = -(-len(sampler) // accumulated)
     for done in (2, updates, updates + 3):
         again = make(**options)
-        again.use_pair_batches(max_tokens=BUDGET)
+        again.use_pair_batches(**LIMITS)
         again.train(resume_from_checkpoint=f"{again.args.output_dir}/checkpoint-{done}")
         begun, more = divmod(done, updates)
         assert seen(again) == batches[begun * len(sampler) + more * accumulated :]
@@ -395,15 +408,15 @@ def test_trainer_of_many_epochs(make: Any) -> None:
     def longest(seed: int) -> list[int]:
         return list(itertools.accumulate((len(plan(epoch, seed=seed)) for epoch in range(6)), max))
 
-    seed = next(seed for seed in itertools.count() if longest(seed)[0] < longest(seed)[3] < longest(seed)[5])
+    seed = next(seed for seed in range(1000) if longest(seed)[0] < longest(seed)[3] < longest(seed)[5])
     for count, last in ((1, 3), (4, 3), (5.5, 5)):
-        sampler = make(num_train_epochs=count, seed=seed).use_pair_batches(max_tokens=BUDGET)
+        sampler = make(num_train_epochs=count, seed=seed).use_pair_batches(**LIMITS)
         assert len(sampler) == longest(seed)[last]
 
 
 def test_trainer_refuses(make: Any) -> None:
     trainer = make()
-    trainer.use_pair_batches(max_tokens=BUDGET)
+    trainer.use_pair_batches(**LIMITS)
     trainer.train_dataset = ArrowRows(plain().select(range(9)))
     with pytest.raises(ValueError, match=r"^train_dataset has 9 samples, but use_pair_batches was given 23 lengths$"):
         trainer.train()
@@ -414,7 +427,7 @@ def test_trainer_refuses(make: Any) -> None:
     ):
         trainer = make(**options)
         with pytest.raises(ValueError, match=r"^(auto_find|dispatch|split)_batch(es|_size)=True: .*; expected False$"):
-            trainer.use_pair_batches(max_tokens=BUDGET)
+            trainer.use_pair_batches(**LIMITS)
 
 
 def test_what_the_mixin_makes_of_a_loader(accelerate: Any) -> None:
@@ -455,7 +468,7 @@ def test_what_the_mixin_makes_of_a_loader(accelerate: Any) -> None:
         "in_order": False,
     }
     trainer = Trainer()
-    sampler = trainer.use_pair_batches(max_tokens=BUDGET)
+    sampler = trainer.use_pair_batches(**LIMITS)
     assert sampler.state_dict()["world_size"] == 2
     loader = trainer.get_train_dataloader()
     assert trainer.accelerator.even_batches
@@ -505,7 +518,7 @@ def test_trl(training: Any, tmp_path: Path) -> None:
             processing_class=tokenizer,
         )
         of = PreferenceCollator("concatenated", inputs="split", pad_token_id=0, max_length=config.max_length)
-        sampler = trainer.use_pair_batches(max_tokens=500, collator=of)
+        sampler = trainer.use_pair_batches(max_tokens=300, collator=of)
         ids: list[Any] = []
         trainer.model.register_forward_pre_hook(
             lambda _model, _args, named: ids.append(named["input_ids"]), with_kwargs=True
@@ -517,7 +530,7 @@ def test_trl(training: Any, tmp_path: Path) -> None:
 
     found, wanted = make()
     assert len(found) > 4
-    assert max(map(torch.numel, found)) <= 500
+    assert max(map(torch.numel, found)) <= 300
     assert all(map(torch.equal, found, wanted))
     assert len(found) == len(wanted)
     rest, _ = make()

@@ -185,3 +185,9 @@ def test_loaders(workers: int) -> None:
     resumed.load_state_dict(state)
     assert taken + list(resumed) == whole
     assert list(resumed) == whole
+
+
+def test_tiles_of_others_are_refused() -> None:
+    one, other = (sampler(tiles=[tiles] * 90, max_tiles=9) for tiles in (1, 2))
+    with pytest.raises(ValueError, match=r"^the state has plan="):
+        other.load_state_dict(one.state_dict())

@@ -24,14 +24,14 @@ from dpo_collate.sampler import PairBatchSampler
 from training import TextModel, numbers, pair_trainer
 
 RANKS = 2
-BUDGET = 60
+LIMITS: dict[str, Any] = {"max_tokens": 60, "window": 8}
 EPOCHS = 2
 
 
 def of_accelerate() -> list[list[list[int]]]:
     """For each epoch this rank's batches, as numbers of pairs."""
     rows = ArrowRows(plain())
-    sampler = PairBatchSampler(rows, COLLATOR, max_tokens=BUDGET, rank=None, world_size=RANKS)
+    sampler = PairBatchSampler(rows, COLLATOR, **LIMITS, rank=None, world_size=RANKS)
     loader: Any = DataLoader(rows, batch_sampler=sampler, collate_fn=COLLATOR)
     loader = accelerate.Accelerator(cpu=True).prepare(loader)
     epochs = []
@@ -46,11 +46,11 @@ def of_the_trainer(folder: Path) -> dict[str, Any]:
     """This rank's batches of all epochs, and those of a training that goes on in the last of them."""
     options = {"num_train_epochs": EPOCHS, "save_strategy": "steps", "save_steps": 1}
     trainer = pair_trainer(TextModel(), ArrowRows(plain()), folder, ddp_find_unused_parameters=False, **options)
-    sampler = trainer.use_pair_batches(max_tokens=BUDGET)
+    sampler = trainer.use_pair_batches(**LIMITS)
     trainer.train()
     steps = len(sampler) // RANKS
     again = pair_trainer(TextModel(), ArrowRows(plain()), folder, ddp_find_unused_parameters=False, **options)
-    again.use_pair_batches(max_tokens=BUDGET)
+    again.use_pair_batches(**LIMITS)
     again.train(resume_from_checkpoint=str(folder / f"checkpoint-{steps + 2}"))
     seen, rest = ([numbers(batch) for batch in made.model.seen] for made in (trainer, again))
     return {"steps": steps, "seen": seen, "rest": rest}

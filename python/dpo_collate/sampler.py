@@ -22,7 +22,7 @@ from ._trainer_mixin import PairBatchSamplerMixin
 from ._wildcards import has_wildcards
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     import numpy.typing as npt
 
@@ -100,7 +100,7 @@ class PairBatchSampler:
     def __init__(  # noqa: PLR0913 - all but two are keywords
         self,
         lengths: Any,
-        collator: PreferenceCollator | Layout | str,
+        collator: PreferenceCollator | Layout | str | Callable[..., Any],
         *,
         max_tokens: int | None = None,
         batch_size: int | None = None,

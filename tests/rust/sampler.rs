@@ -129,15 +129,10 @@ prop_compose! {
 }
 
 fn any_limits() -> impl Strategy<Value = Limits> {
+    let size = prop_oneof![1_u64..13, Just(u64::MAX)];
     let tokens = prop_oneof![Just(u64::MAX), 60_u64..600];
     let tiles = prop_oneof![Just(u64::MAX), Just(u64::MAX), 4_u64..12];
-    (1_u64..5, prop::sample::select(vec![1_u64, 2, 3, u64::MAX]), tokens, tiles).prop_map(
-        |(times, multiple, max_tokens, max_tiles)| Limits {
-            batch_size: if multiple == u64::MAX { multiple } else { times * multiple },
-            max_tokens,
-            max_tiles,
-        },
-    )
+    (size, tokens, tiles).prop_map(|(batch_size, max_tokens, max_tiles)| Limits { batch_size, max_tokens, max_tiles })
 }
 
 prop_compose! {
@@ -150,7 +145,9 @@ prop_compose! {
         has_tiles in any::<bool>(),
         // Mostly of one kind, as layouts are.
         grids in prop::collection::vec(any_grid(rows), 1..6).prop_map(move |mut grids| {
-            grids.iter_mut().for_each(|grid| grid.flat = flat.unwrap_or(grid.flat));
+            for grid in &mut grids {
+                grid.flat = flat.unwrap_or(grid.flat);
+            }
             grids
         }),
         limits in any_limits(),
@@ -164,6 +161,9 @@ prop_compose! {
         let (count, mut lengths) = (lengths.len() / rows, lengths);
         lengths.truncate(count * rows);
         let tiles = if has_tiles { tiles[..count].to_vec() } else { Vec::new() };
+        // As the Python layer has it.
+        let batch_size = limits.batch_size.saturating_mul(multiple_of as u64);
+        let limits = Limits { batch_size, ..limits };
         let rules = Rules { limits, multiple_of, shuffle, window, drop_last, world_size, steps: None };
         Case { rows, lengths, tiles, grids, rules }
     }
@@ -190,7 +190,9 @@ proptest! {
             prop_assert!(!batch.is_empty());
             prop_assert!(case.fits(batch), "{batch:?}");
             prop_assert_eq!(case.cost(batch), Some(cost));
-            batch.iter().for_each(|&pair| *times.entry(pair).or_insert(0) += 1);
+            for &pair in batch {
+                *times.entry(pair).or_insert(0) += 1;
+            }
         }
         prop_assert!(times.iter().all(|(pair, &times)| times == 1 && usable.contains(pair)));
         let left_out = usable.len() - times.len();
