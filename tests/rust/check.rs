@@ -196,12 +196,12 @@ fn naive(rows: &[Vec<i64>; 5], size: i64) -> HashSet<(usize, &'static str)> {
     if rows[1] == rows[2] && !rows[1].is_empty() {
         found.insert((2, "equal_sides"));
     }
-    for key in 0..5 {
+    for (key, row) in rows.iter().enumerate() {
         let ignored = |value: &i64| key > 2 && *value == -100;
-        if key > 2 && !rows[key].is_empty() && rows[key].iter().all(ignored) {
+        if key > 2 && !row.is_empty() && row.iter().all(ignored) {
             found.insert((key, "all_ignored"));
         }
-        if rows[key].iter().any(|value| !(0..size).contains(value) && !ignored(value)) {
+        if row.iter().any(|value| !(0..size).contains(value) && !ignored(value)) {
             found.insert((key, "vocabulary"));
         }
     }
