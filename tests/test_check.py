@@ -499,6 +499,22 @@ def test_a_mask_of_what_is_scored() -> None:
         assert set(found(data, collator)) == {(1, "b_mask", "overflow"), (1, "a_mask", "all_ignored")}
 
 
+def test_tokens_that_no_column_shows() -> None:
+    columns = (Column("lengths", of="length", dtype="int32"), Column("mask", of="ones"))
+    collator = PreferenceCollator(
+        Layout("counts", (Matrix((("a",), ("b",)), columns, tokens="{}_ids"),)), pad_token_id=0
+    )
+    rows: Rows = [{"a_ids": [1], "b_ids": [2]}, {"a_ids": None, "b_ids": ["text"]}]
+    assert found(rows, collator, vocab_size=1) == [(1, "a_ids", "null"), (1, "b_ids", "type")]
+
+
+def test_labels_that_two_columns_show_are_looked_at_once() -> None:
+    labels = (Column(name, of="{}_labels", pad="label_pad_token_id") for name in ("labels", "targets"))
+    matrix = Matrix((("a",),), (Column("ids"), *labels), tokens="{}_ids")
+    collator = PreferenceCollator(Layout("twice", (matrix,)), pad_token_id=0, label_pad_token_id=IGNORED)
+    assert found([{"a_ids": [1], "a_labels": [IGNORED]}], collator) == [(0, "a_labels", "all_ignored")]
+
+
 def test_a_column_that_must_not_be_padding_says_it_once() -> None:
     columns = (Column("ids"), Column("mask", of="{}_mask", differs_from=0, nonempty=True))
     collator = PreferenceCollator(Layout("one", (Matrix((("a",),), columns, tokens="{}_ids"),)), pad_token_id=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from data_sets import datasets, pa
-from dpo_collate import ImageTokens, PreferenceCollator, check
+from dpo_collate import ImageTokens, PreferenceCollator, _media, check
 from dpo_collate.collator import _SIX_FIELDS
 from dpo_collate.layout import Column, Layout, Matrix, Media
 from pairs import IGNORED, Pair, full
@@ -188,6 +188,15 @@ def test_too_many_bytes() -> None:
     assert messages([row(0, pixel_values=torch.zeros(1, 3, 2, 2, dtype=torch.bfloat16))], arrays)[0].startswith(
         "row 0: 'pixel_values' has dtype bfloat16, which NumPy does not have"
     )
+
+
+def test_what_is_no_memory_for_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def join(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(_media, "join", join)
+    with pytest.raises(MemoryError):
+        check([row(0, **images(1))], collator())
 
 
 def test_pairs_with_other_images_are_no_duplicates() -> None:
