@@ -95,6 +95,7 @@ def write_folder(path: Path, rows: Rows) -> None:
     write_parquet(path / "b.parquet", rows[len(rows) // 2 :])
     write_parquet(path / "a.parquet", rows[: len(rows) // 2])
     (path / "README.md").write_text("not data")
+    (path / "cache-1.parquet").write_text("what datasets keeps for itself")
     (path / ".a.parquet.part.parquet").write_text("what was being written when the power failed")
 
 

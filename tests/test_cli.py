@@ -98,6 +98,37 @@ def test_errors_take_one_line(arguments: tuple[str, ...]) -> None:
     assert done.err.count("\n") == 1
 
 
+def test_every_option_reaches_the_collator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collators: list[Any] = []
+
+    class Checker(checking.Checker):
+        def __init__(self, collator: dpo_collate.PreferenceCollator, **options: Any) -> None:
+            collators.append(collator)
+            super().__init__(collator, **options)
+
+    monkeypatch.setattr("dpo_collate.cli.check.Checker", Checker)
+    write_parquet(tmp_path / "a.parquet", pairs(2))
+    options: dict[str, Any] = {
+        "layout": "concatenated",
+        "inputs": "split",
+        "targets": "labels",
+        "pad_token_id": 3,
+        "label_pad_token_id": -1,
+        "max_length": 64,
+        "truncation_mode": "keep_end",
+        "row_multiple_of": 2,
+        "images": "per_side",
+        "return_tensors": "np",
+    }
+    for width in ({"buckets": (8, 64)}, {"pad_to_multiple_of": 4}):
+        wanted = dpo_collate.PreferenceCollator(**options, **width, image_tokens=dpo_collate.ImageTokens(9, per_tile=2))
+        given = {**options, **width}
+        del given["return_tensors"]  # no tensors are made
+        arguments = [f"--{name.replace('_', '-')}={str(value).strip('()')}" for name, value in given.items()]
+        run("check", tmp_path / "a.parquet", *arguments, "--image-token=9", "--per-tile=2")
+        assert collators[-1] == wanted
+
+
 def test_bugs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(error: Exception) -> Callable[..., None]:
         def raising(*_: object) -> None:
@@ -283,8 +314,13 @@ def test_long_lines_stay_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_found_kind_is_counted_once_a_row() -> None:
     problem = checking.Problem
-    found = report.Found("a", 4, [problem(0, "a", "x", ""), problem(0, "b", "x", ""), problem(0, None, "y", "")])
-    assert {kind: len(problems) for kind, problems in found.kinds().items()} == {"x": 1, "y": 1}
+    found = report.Found(
+        "a", 4, [problem(0, "a", "x", "one"), problem(0, "b", "x", "two"), problem(0, None, "y", "three")]
+    )
+    assert {kind: [str(each) for each in problems] for kind, problems in found.kinds().items()} == {
+        "x": ["one"],
+        "y": ["three"],
+    }
     assert (found.bad(), found.dropped()) == (1, {"x": 1})
 
 

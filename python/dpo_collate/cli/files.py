@@ -93,17 +93,13 @@ def open_data(path: Path, split: str | None = None) -> Data:
     """Opens a file, or a folder of files.
 
     Raises:
-        Failure: It is not there, cannot be read, has no rows, or no such split.
+        Failure: It is not there, cannot be read, or has no such split.
     """
     parts: dict[Path, Part] = {}
     files, chosen = files_of(path, split)
     for file in files:
         with _reading(file):
-            part = _OPENED[kind_of(file)](file)
-        if part.rows != 0:
-            parts[file] = part
-    if not parts:
-        raise Failure(f"{path} has no rows")
+            parts[file] = _OPENED[kind_of(file)](file)
     return Data(path, parts, chosen)
 
 
