@@ -126,3 +126,22 @@ def arrow_table(path: Path) -> Any:
         stream = source.read(6) != b"ARROW1"
         source.seek(0)
         return (ipc.open_stream if stream else ipc.open_file)(source).read_all()
+
+
+SPLIT = ("--inputs", "split")
+BAD = {
+    "null": {**pair(50), "chosen_ids": None},
+    "empty_completion": {**pair(51), "rejected_ids": []},
+    "equal_sides": {**pair(52), "rejected_ids": pair(52)["chosen_ids"]},
+    "duplicate": pair(1),
+    "vocabulary": {**pair(53), "prompt_ids": [1, 1000]},
+}
+OPTIONS = (*SPLIT, "--vocab-size", "1000")
+
+
+def planted(size: int = 20) -> Rows:
+    """Good rows, and after every third a bad one."""
+    rows = pairs(size)
+    for place, row in enumerate(BAD.values()):
+        rows.insert(4 * place + 3, row)
+    return rows
