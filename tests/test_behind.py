@@ -10,10 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpo_collate import Layout, PreferenceCollator
+from dpo_collate import Layout, PreferenceCollator, check
 from dpo_collate._behind import behind, layout_of
 from dpo_collate.datasets import lengths
 from dpo_collate.named import named
+from dpo_collate.sampler import PairBatchSampler
+from dpo_collate.stats import PaddingMeter
 from dpo_collate.trainers import (
     internvl,
     internvl_gpt_oss,
@@ -92,7 +94,7 @@ def test_after_the_question_there_are_batches_again() -> None:
 
 EXPECTED = (
     "expected 'separate', 'concatenated', 'interleaved', 'prompt_left', 'padding_free', a dpo_collate.layout.Layout, a "
-    "PreferenceCollator, or a function that calls one"
+    "PreferenceCollator, a drop-in, or a function that calls one"
 )
 
 
@@ -123,3 +125,16 @@ def test_lengths_for_a_drop_in() -> None:
     table = pa.table({"prompt_ids": [[1], [2, 3]], "chosen_ids": [[4, 5], [6]], "rejected_ids": [[7], []]})
     assert lengths(table, trl.DataCollatorForPreference(0)).tolist() == [[3, 2], [3, 2]]
     assert lengths(table, trl_reward.DataCollatorForPreference(0)).tolist() == [[2, 1], [1, 0]]
+
+
+def test_a_watched_drop_in() -> None:
+    meter = PaddingMeter()
+    assert behind(meter.watch(trl.DataCollatorForPreference(7))).collator.layout == trl.DPO
+    assert meter.total.batches == 0
+
+
+def test_rows_are_checked_and_batches_planned_for_a_drop_in() -> None:
+    table = pa.table({"prompt_ids": [[1], [2, 3]], "chosen_ids": [[4, 5], []], "rejected_ids": [[7], [8]]})
+    drop_in = trl.DataCollatorForPreference(0, pad_to_multiple_of=4)
+    assert [(problem.row, problem.kind) for problem in check(table, drop_in).problems] == [(1, "empty_completion")]
+    assert PairBatchSampler(table, drop_in, batch_size=2).costs().tolist() == [16]

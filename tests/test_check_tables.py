@@ -149,7 +149,9 @@ def test_what_are_no_rows() -> None:
     assert raises(TypeError, good()[0]) == f"data is a dict, {expected}"
     assert raises(TypeError, "text") == f"data is a str, {expected}"
     assert raises(TypeError, datasets.DatasetDict()).startswith("dataset has splits (none)")
-    assert raises(TypeError, good(), "separate") == "collator='separate': expected a PreferenceCollator"
+    assert raises(TypeError, good(), "separate") == (
+        "'separate': expected a PreferenceCollator, a drop-in, or a function that calls one"
+    )
     assert raises(ValueError, good(), vocab_size=0) == "vocab_size=0: expected 1 or more"
     assert raises(TypeError, good(), vocab_size="all") == "vocab_size='all': expected an integer"
 

@@ -42,8 +42,8 @@ def start(*arguments: object, program: str = "import dpo_collate.cli", **options
 def test_help_names_every_option() -> None:
     assert run("--help").status == 0
     assert {"check", "inspect"} <= set(re.findall(r"│ (\w+) ", run("--help").out))
-    group = typer.main.get_command(app.app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined] - it is a group
+    group: Any = typer.main.get_command(app.app)
+    for name, command in group.commands.items():
         shown = run(name, "--help")
         assert shown.status == 0
         for parameter in command.params:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from .collator import PreferenceCollator
 
-
-class Asking(threading.local):
-    """Whether this thread wants to know of a collator, not to have a batch."""
-
-    now: bool = False
-
-
-asking = Asking()
+asking: Final[ContextVar[bool]] = ContextVar("asking", default=False)
+"""Whether what this thread wants is to know of a collator, not to have a batch."""
 
 
 class Answer(BaseException):

@@ -35,7 +35,7 @@ def layout_of(layout: Any, inputs: Inputs | None = None) -> Layout:
     if isinstance(layout, Layout):
         table, least = layout, 0
     else:
-        answer = behind(layout)
+        answer = behind(layout, f"{', '.join(map(repr, NAMES))}, a dpo_collate.layout.Layout, ")
         table, least = answer.collator._table, answer.min_length  # noqa: SLF001 - of this package
     if inputs is not None:
         raise ValueError(f"inputs={inputs!r}: only a named layout has forms to choose from")
@@ -49,8 +49,12 @@ def _at_least(table: Layout, width: int) -> Layout:
     return replace(table, matrices=tuple(matrices))
 
 
-def behind(collator: Any) -> Answer:
+def behind(collator: Any, others: str = "") -> Answer:
     """The collator that makes its batches, and their least width.
+
+    Args:
+        collator: A collator, or whatever calls one.
+        others: What else might have been given, as messages list it.
 
     Raises:
         TypeError: It comes to no collator of ours, as far as one can see.
@@ -59,7 +63,7 @@ def behind(collator: Any) -> Answer:
         return Answer(collator, 0)
     why = ""
     if callable(collator) and not isinstance(collator, type):
-        asking.now = True
+        reset = asking.set(True)
         try:
             collator([])
         except Answer as answer:
@@ -67,9 +71,7 @@ def behind(collator: Any) -> Answer:
         except Exception as error:  # noqa: BLE001 - whatever a function of somebody else does with no samples
             why = f" (called with no samples, it raises {type(error).__name__}: {error})"
         finally:
-            asking.now = False
-    names = ", ".join(map(repr, NAMES))
+            asking.reset(reset)
     raise TypeError(
-        f"{collator!r}: expected {names}, a dpo_collate.layout.Layout, a PreferenceCollator, or a function that calls "
-        f"one{why}"
+        f"{collator!r}: expected {others}a PreferenceCollator, a drop-in, or a function that calls one{why}"
     )

@@ -106,7 +106,7 @@ _Gathered: TypeAlias = dict[str, list[tuple[int, str, Any]]]
 def _gathered(form: Form, sample: Any, noted: _Noted) -> tuple[_Gathered, Rest | None]:
     """What there is of each medium that can be read; and what the core has counted, if the token rows are good."""
     try:
-        rest = form.images.collate(sample, 0)[1]
+        rest = form.images.collate(sample, 0, None)[1]
     except REFUSED:
         rest = None
     else:
@@ -115,7 +115,7 @@ def _gathered(form: Form, sample: Any, noted: _Noted) -> tuple[_Gathered, Rest |
     gathered: _Gathered = {}
     for medium, core in form.images_alone:
         with noted.noting("images"):
-            alone = core.collate(sample, 0)[1]
+            alone = core.collate(sample, 0, None)[1]
             gathered[medium.name] = [] if alone is None else alone.media.get(medium.name, [])
     return gathered, None
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._behind import behind
 from ._check_layout import OWN, Form
 from ._check_media import Images, fault
 from ._check_pieces import pieces
@@ -23,7 +24,6 @@ from ._checks import check_count
 from ._core import ArrowTable, Seen
 from ._samples import has, mappings
 from ._wildcards import expanded, has_wildcards
-from .collator import PreferenceCollator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from ._check_media import Fault
+    from .collator import PreferenceCollator
 
 __all__ = ["Checker", "Problem", "Report", "check"]
 
@@ -120,7 +121,7 @@ class Checker:
         duplicates: As for :func:`check`.
 
     Raises:
-        TypeError: ``collator`` is no ``PreferenceCollator``, or ``vocab_size`` no integer.
+        TypeError: ``collator`` is none of ours, or ``vocab_size`` no integer.
         ValueError: ``vocab_size`` is less than 1.
 
     Example:
@@ -137,9 +138,14 @@ class Checker:
         array([1])
     """
 
-    def __init__(self, collator: PreferenceCollator, *, vocab_size: int | None = None, duplicates: bool = True) -> None:
-        if not isinstance(collator, PreferenceCollator):
-            raise TypeError(f"collator={collator!r}: expected a PreferenceCollator")
+    def __init__(
+        self,
+        collator: PreferenceCollator | Callable[..., Any],
+        *,
+        vocab_size: int | None = None,
+        duplicates: bool = True,
+    ) -> None:
+        collator = behind(collator).collator
         self._collator = collator
         self._vocab_size = None if vocab_size is None else check_count("vocab_size", vocab_size, 1)
         self._seen = Seen() if duplicates else None
@@ -291,7 +297,7 @@ def _combined(tokens: tuple[int, int], images: bytes) -> tuple[int, int]:
 
 def check(
     data: Any,
-    collator: PreferenceCollator,
+    collator: PreferenceCollator | Callable[..., Any],
     *,
     vocab_size: int | None = None,
     duplicates: bool = True,
@@ -341,7 +347,8 @@ def check(
     Args:
         data: A Hugging Face ``Dataset`` or an :class:`dpo_collate.datasets.ArrowRows`; a table (whatever has the Arrow
             PyCapsule protocol) or several; samples, as a list, a torch ``Dataset`` or anything that can be iterated.
-        collator: Its layout and its options say what is looked at.
+        collator: Its layout and its options say what is looked at. A drop-in, or a function that calls a collator, is
+            as good as that.
         vocab_size: How many ids the model knows (``model.config.vocab_size``, or ``len(tokenizer)``). None: ids are not
             looked at. The ids of the collator's ``image_tokens`` may be any.
         duplicates: Whether to look for pairs that are there twice: it takes 30 to 60 bytes of memory a row. Pairs are

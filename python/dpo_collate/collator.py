@@ -219,7 +219,7 @@ class PreferenceCollator:
             and lists; or the nest of them that the layout's ``returns`` is.
         """
         min_length = 0 if min_length is None else check_count("min_length", min_length, 0)
-        if asking.now:
+        if asking.get():
             raise Answer(self, min_length)
         form = self._form
         plain = type(samples) is list and samples and type(samples[0]) is dict
