@@ -59,9 +59,3 @@ def pair_trainer(model: nn.Module, data: Any, folder: Path, kind: Any = PairTrai
         **{"save_strategy": "no", "remove_unused_columns": False, **options},
     )
     return kind(model=model, args=arguments, train_dataset=data, data_collator=COLLATOR)
-
-
-def numbers(batch: dict[str, Any]) -> list[int]:
-    """Which pairs of ``data_sets`` a batch has."""
-    found: list[int] = (batch["margin"] * 4).long().tolist()
-    return found

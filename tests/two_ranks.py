@@ -1,6 +1,6 @@
 """Two training processes: what each of them gets of a batch sampler, by accelerate and by transformers' ``Trainer``.
 
-A program of its own, as it forks (``test_sampler_loops.py`` runs it, and reads what it prints).
+A program of its own, as it forks (``test_sampler_trainers.py`` runs it, and reads what it prints).
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader
 from data_sets import COLLATOR, plain
 from dpo_collate.datasets import ArrowRows
 from dpo_collate.sampler import PairBatchSampler
-from training import TextModel, numbers, pair_trainer
+from sampling import LIMITS, numbers
+from training import TextModel, pair_trainer
 
 RANKS = 2
-LIMITS: dict[str, Any] = {"max_tokens": 60, "window": 8}
 EPOCHS = 2
 
 
