@@ -98,12 +98,14 @@ valgrind: ## Run the Rust tests under valgrind (which has to be installed)
 		-- --skip what_a_killed_owner_sent
 
 .PHONY: bench
-bench: build ## Measure: kernels, collation and delivery against other ways; draw docs/loader.png
+bench: build ## Measure: kernels, collation, delivery, plans, checks against other ways; draw docs/loader.png
 	cargo bench --locked --bench kernels
 	$(BIN)/python benches/collate.py
 	$(BIN)/python benches/trainers.py
 	$(BIN)/python benches/arrow.py
 	$(BIN)/python benches/ray_data.py
+	$(BIN)/python benches/sampler.py
+	$(BIN)/python benches/check.py
 	$(BIN)/python benches/loader.py --plot docs/loader.png
 
 .PHONY: bench-fast
@@ -113,6 +115,8 @@ bench-fast: build ## Run the benches once, so that they never rot
 	$(BIN)/python benches/trainers.py --fast
 	$(BIN)/python benches/arrow.py --fast
 	$(BIN)/python benches/ray_data.py --fast
+	$(BIN)/python benches/sampler.py --fast
+	$(BIN)/python benches/check.py --fast
 	$(BIN)/python benches/loader.py --fast --plot target/loader.png
 
 .PHONY: peers

@@ -12,8 +12,8 @@ from dpo_collate.trainers.openrlhf import RewardCollator
 from dpo_collate.trainers.swift import PreferenceDataCollator
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = (str(ROOT / "README.md"), str(ROOT / "docs" / "layouts.md"))
-"""Those of docs/trainers.md need TRL, and are run by test_trl_trainer.py."""
+DOCUMENTS = (str(ROOT / "README.md"), *(str(ROOT / "docs" / name) for name in ("inspect.md", "layouts.md")))
+"""Those of the others are run by tests that have what they need: test_trl_trainer.py, test_cli_docs.py, …"""
 
 
 @pytest.mark.parametrize("example", list(find_examples(*DOCUMENTS)), ids=str)
