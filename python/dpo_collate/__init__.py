@@ -2,10 +2,13 @@
 
 ``PreferenceCollator`` is the ``collate_fn`` of a ``DataLoader``; ``dpo_collate`` is the plain function with six
 fields; ``dpo_collate.layout`` is the language in which batches are described, ``dpo_collate.named`` the layouts
-that have a name; ``dpo_collate.check`` looks for bad
-rows in a data set; ``dpo_collate.padding_free`` has what a loss needs of rows that lie end to end;
-``dpo_collate.trainers`` has drop-ins for the collators of trainers; ``dpo_collate.delivery`` tells what memory the
-batches of DataLoader workers take.
+that have a name; ``dpo_collate.trainers`` has drop-ins for the collators of trainers;
+``dpo_collate.padding_free`` has what a loss needs of rows that lie end to end.
+
+``dpo_collate.check`` looks for bad rows in a data set, ``dpo_collate.inspection`` says what batches it makes, and
+``dpo_collate.sampler`` which pairs come together; ``dpo_collate.stats`` counts padding in training;
+``dpo_collate.delivery`` tells what memory the batches of DataLoader workers take. ``dpo_collate.datasets`` and
+``dpo_collate.ray`` are for data of Hugging Face and Ray.
 """
 
 import warnings

@@ -74,7 +74,10 @@ def collator_of(  # noqa: PLR0913 - as many as a collator has
             help="What a batch says of what is scored: labels or completion_mask.",
         ),
     ] = None,
-    pad_token_id: Annotated[int, typer.Option(metavar="ID", rich_help_panel=LAYOUT, help="Pads token ids.")] = 0,
+    pad_token_id: Annotated[
+        int,
+        typer.Option("--pad-token-id", "--tokenizer-pad", metavar="ID", rich_help_panel=LAYOUT, help="Pads token ids."),
+    ] = 0,
     label_pad_token_id: Annotated[
         int, typer.Option(metavar="ID", rich_help_panel=LAYOUT, help="Pads labels: what the loss ignores.")
     ] = -100,
