@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::grid::Grid;
 use super::pairs::{Limits, Pairs, Tally};
 
-/// So many batches that have room enough are tried before a new one is begun: in other respects they may be full.
+/// So many batches that have room enough are tried before a new one is begun, and so many of the newest: in other respects
+/// they may be full.
 const TRIES: usize = 8;
 
 /// How many cells a batch may have, if all of its matrices are flat and there is a limit.
@@ -36,8 +37,10 @@ pub(super) fn fill(pairs: &Pairs, limits: Limits, capacity: u64, order: &mut [u3
     for &pair in &*order {
         let taken = size(pair);
         let roomy = open.range((taken, 0)..).take(TRIES);
-        let found = roomy.copied().find(|&(_, batch)| batches[batch].0.fits(pair, limits));
-        let batch = found.map_or(batches.len(), |(_, batch)| batch);
+        // Those with least room may all be full of tiles, whatever room they have; not so the newest.
+        let newest = batches.len().saturating_sub(TRIES)..batches.len();
+        let found = roomy.map(|&(_, batch)| batch).chain(newest).find(|&batch| batches[batch].0.fits(pair, limits));
+        let batch = found.unwrap_or(batches.len());
         if found.is_none() {
             batches.push((Tally::new(pairs), capacity));
         }

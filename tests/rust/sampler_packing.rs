@@ -99,6 +99,20 @@ fn flat_batches_are_nearly_as_few_as_can_be() {
 }
 
 #[test]
+fn flat_batches_are_filled_with_tiles_too() {
+    // Tokens leave room in batches that are full of tiles.
+    let count = 1000;
+    let lengths = lengths(count, &mut Random::new(5, 0));
+    let flat = Grid { flat: true, ..grid(&[0, 1]) };
+    let limits = Limits { max_tokens: 100_000, max_tiles: 5, ..NO_LIMITS };
+    for (tiles, wanted) in [(vec![1; count], 200), (vec![2; count], 500), ([1, 2, 0, 1].repeat(count / 4), 200)] {
+        let pairs = Pairs::new(&lengths, 2, tiles, vec![flat.clone()], limits);
+        let found = plan(&pairs, &Rules { limits, window: Some(count), ..RULES }, 0, 0).costs.len();
+        assert!((wanted..=wanted * 101 / 100).contains(&found), "{found} of {wanted}");
+    }
+}
+
+#[test]
 fn of_many_pairs_little_is_padding() {
     let mut random = Random::new(11, 0);
     let count = 20_000;
