@@ -29,7 +29,12 @@ pytestmark = [
     pairs=st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), min_size=3, max_size=60),
     options=st.fixed_dictionaries(
         {"max_tokens": st.integers(60, 200), "world_size": st.integers(1, 3), "seed": st.integers(0, 99)},
-        optional={"shuffle": st.booleans(), "window": st.integers(1, 20), "drop_last": st.booleans()},
+        optional={
+            "shuffle": st.booleans(),
+            "window": st.integers(1, 20),
+            "drop_last": st.booleans(),
+            "batch_size_multiple": st.integers(1, 4),
+        },
     ),
     epochs=st.integers(1, 4),
 )
@@ -55,6 +60,22 @@ def test_epochs_of_one_length(pairs: list[tuple[int, int]], options: dict[str, A
         assert equal.left_out <= left_out
         if not left_out:
             assert all(any(whole.issuperset(batch) for whole in wholes) for batch in batches)
+
+
+def test_epochs_of_one_length_come_before_multiples() -> None:
+    """Where too few batches can be split into multiples, they are split all the same."""
+    lengths = np.random.default_rng(0).integers(1, 100, (200, 2))
+    options: dict[str, Any] = {"max_tokens": 400, "batch_size_multiple": 4, "window": 20}
+    apart, equal = (PairBatchSampler(lengths, "separate", **options, epochs=epochs) for epochs in (None, 4))
+    counts, equals = [], []
+    for epoch in range(4):
+        apart.set_epoch(epoch)
+        equal.set_epoch(epoch)
+        counts.append(len(apart))
+        assert sorted(itertools.chain.from_iterable(equal)) == list(range(200))
+        equals.append(len(equal))
+    assert min(counts) < max(counts)
+    assert equals == [max(counts)] * 4
 
 
 def test_epochs_that_are_not_planned() -> None:

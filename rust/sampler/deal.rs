@@ -22,12 +22,14 @@ pub(super) fn deal(pairs: &Pairs, rules: &Rules, batches: &Batches, random: &mut
         begins.zip(ends).map(|(begin, &end)| Batch { cost: pairs.cost(&order[begin..end]), begin, end }).collect();
     let ranks = rules.world_size;
     let full = if rules.drop_last { dealt.len() / ranks } else { dealt.len().div_ceil(ranks) };
-    let lacking = |steps: usize| (steps * ranks).checked_sub(dealt.len()).filter(|&more| more > 0);
-    let split = |multiple_of, more| split(pairs, multiple_of, order, &dealt, more);
-    let found = rules.steps.and_then(lacking).and_then(|more| split(rules.multiple_of, more)).or_else(|| {
-        let more = lacking(full)?;
-        // Rather than that no rank gets anything, no multiple is kept to.
-        split(rules.multiple_of, more).or_else(|| if dealt.len() < ranks { split(1, more) } else { None })
+    // Each batch of so many steps can have a pair.
+    let steps = rules.steps.map_or(full, |steps| steps.min(order.len() / ranks));
+    let lacking = (steps * ranks).checked_sub(dealt.len()).filter(|&more| more > 0);
+    let found = lacking.and_then(|more| {
+        let split = |multiple_of| split(pairs, multiple_of, order, &dealt, more);
+        // Rather than that an epoch has fewer steps than others, or no rank gets anything, no multiple is kept to.
+        let must = rules.steps.is_some() || dealt.len() < ranks;
+        split(rules.multiple_of).or_else(|| if must { split(1) } else { None })
     });
     if let Some(found) = found {
         dealt = found;
@@ -35,7 +37,7 @@ pub(super) fn deal(pairs: &Pairs, rules: &Rules, batches: &Batches, random: &mut
     if rules.shuffle {
         random.shuffle(&mut dealt);
     }
-    let steps = (dealt.len() / ranks).min(rules.steps.unwrap_or(usize::MAX));
+    let steps = steps.min(dealt.len() / ranks);
     dealt.truncate(steps * ranks);
     if rules.shuffle && ranks > 1 {
         // Stable: of those that cost the same, the order is as random as it was.
