@@ -37,9 +37,11 @@ pub(super) fn by_length(pairs: &Pairs, rules: &Rules, mut order: Vec<u32>, rando
         if end < count && shares.leave_room(&these[last..]) {
             cuts.pop();
         }
-        size = if cuts.is_empty() { size.saturating_mul(2) } else { window };
         ends.extend(cuts.iter().map(|cut| begin + cut));
         begin = ends.last().copied().unwrap_or_default();
+        // What is made anew has at least as many pairs with it, so that no pair is sorted again and again.
+        let again = (end - begin).div_ceil(step).saturating_mul(step);
+        size = window.max(again);
     }
     Batches { order, ends }
 }
