@@ -159,6 +159,26 @@ def test_wrong_states(change: dict[str, Any], wrong: type[Exception], sentence: 
         batches.load_state_dict({name: value for name, value in STATE.items() if name != "epoch"})
 
 
+@pytest.mark.parametrize("change", [{"epoch": 4, "batches": 999}, {"epoch": 4, "batches": None}, {"epoch": -1}])
+def test_a_state_that_is_refused_changes_nothing(change: dict[str, Any]) -> None:
+    batches = sampler()
+    batches.set_epoch(3)
+    running = iter(batches)
+    next(running)
+    before = batches.state_dict()
+    with pytest.raises((TypeError, ValueError)):
+        batches.load_state_dict({**STATE, **change})
+    with pytest.raises(KeyError, match="batches"):
+        batches.load_state_dict({name: value for name, value in STATE.items() if name != "batches"})
+    assert batches.state_dict() == before
+    assert before["batches"] == 1
+    over = sampler()
+    batches.set_epoch(1)
+    batches.load_state_dict(batches.state_dict(2))
+    batches.load_state_dict(over.state_dict(len(over)))  # nor does one of the epoch before, which is over
+    assert batches.state_dict() == {**STATE, "epoch": 1}
+
+
 def test_more_batches_than_there_are() -> None:
     batches = sampler()
     sentence = f"batches={len(batches) + 1}: expected at most {len(batches)}, as many as epoch 0 has"

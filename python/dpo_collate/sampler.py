@@ -64,7 +64,9 @@ class PairBatchSampler:
         shuffle: False: pairs come in the order of the data, and a batch ends where the next pair does not fit.
         seed: Makes other epochs of the same data.
         drop_last: What fills no batch is left out (with ``batch_size`` alone), and what fills no step, other pairs in
-            each epoch. False: so that each rank gets as many batches as the others, the costliest are split in two.
+            each epoch. False: so that each rank gets as many batches as the others, the costliest are split in two;
+            only where too few can be (of one pair, or of one ``batch_size_multiple``) batches are left out, fewer than
+            ranks: see ``left_out``.
         rank: The batches of this rank; None: those of all ranks in turn, for what deals batches out by itself
             (accelerate).
         world_size: Number of ranks.
@@ -243,15 +245,15 @@ class PairBatchSampler:
         for name, fact in self._facts().items():
             if state[name] != fact:
                 raise ValueError(f"the state has {name}={state[name]!r}: expected {fact!r}, {_MEANING[name]}")
-        before = self._epoch
+        before = self._epoch, self._start, self._newest, self._plan
         self.set_epoch(state["epoch"])
         try:
             start = self._checked_place("the state's batches", state["batches"])
-        except (TypeError, ValueError):
-            self.set_epoch(before)
+        except (KeyError, TypeError, ValueError):
+            self._epoch, self._start, self._newest, self._plan = before
             raise
-        if before == self._epoch + 1 and start == len(self):
-            self.set_epoch(before)
+        if before[0] == self._epoch + 1 and start == len(self):
+            self._epoch, self._start, self._newest, self._plan = before
         else:
             self._start, self._newest = start, None
 
