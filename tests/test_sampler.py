@@ -222,6 +222,7 @@ def test_what_says_lengths() -> None:
     columns: tuple[Any, ...] = tuple(LENGTHS.T)
     assert list(sampler(columns, batch_size=4)) == wanted
     assert list(sampler(tuple(map(list, columns)), batch_size=4)) == wanted
+    assert list(sampler((columns[0], columns[1].astype(np.uint64)), batch_size=4)) == wanted
     assert list(sampler(LENGTHS.astype(np.uint16), named("separate"), batch_size=4)) == wanted
     assert list(sampler(LENGTHS[::-1][::-1], COLLATOR, batch_size=4)) == wanted
     measured = np.array([[len(row[f"{side}_input_ids"]) for side in ("chosen", "rejected")] for row in plain()])

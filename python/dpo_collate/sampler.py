@@ -369,7 +369,8 @@ def _measured(lengths: Any, collator: Any) -> tuple[npt.NDArray[np.int64], Layou
         if any(column.ndim != 1 or len(column) != len(columns[0]) for column in columns):
             shapes = ", ".join(str(list(column.shape)) for column in columns)
             raise ValueError(f"lengths has columns of shapes {shapes}: expected one dimension, equally long")
-        lengths = np.stack(columns, axis=1)
+        # Signed and unsigned ones together would become floats.
+        lengths = np.stack([column.astype(np.int64) if column.dtype.kind == "u" else column for column in columns], 1)
     if not isinstance(lengths, np.ndarray):
         found, table = measured(lengths, table)
         return found, table
