@@ -413,3 +413,36 @@ meter.watch(PreferenceCollator(pad_token_id=0, return_tensors="np"))([row])
 print(meter.total.tokens, [name for name in ("torch", "transformers") if name in sys.modules])
 """
     assert succeeds(program) == "2 []\n"
+
+
+def test_a_process_that_is_forked_in_a_watched_call() -> None:
+    """What it makes is nobody's, and is not kept for the call that it was forked in."""
+    program = """
+import os, weakref
+from dpo_collate import PreferenceCollator
+from dpo_collate.stats import PaddingMeter
+
+collator = PreferenceCollator(pad_token_id=0)
+keys = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")
+samples = [{key: [1, 2] for key in keys}]
+
+def collate(samples):
+    child = os.fork()
+    if not child:
+        batch = weakref.ref(collator(samples)["chosen_labels"])
+        os._exit(batch() is not None)
+    assert os.waitpid(child, 0)[1] == 0
+    return collator(samples)
+
+meter = PaddingMeter()
+meter.watch(collate)(samples)
+print(meter.total.batches, meter.total.pairs)
+"""
+    assert succeeds(program) == "1 1\n"
+
+
+def test_what_is_watched_twice_is_counted_once() -> None:
+    meter, other = PaddingMeter(), PaddingMeter()
+    watched = meter.watch(PreferenceCollator(pad_token_id=PAD))
+    assert meter.watch(watched) is watched
+    assert other.watch(watched) is not watched

@@ -79,6 +79,8 @@ WAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "own class and more": lambda batch: [KEPT, Box(batch)],
     "copies": lambda batch: {key: value.clone() for key, value in batch.items()},
     "arrays": lambda batch: {key: value.numpy().copy() for key, value in batch.items()},
+    "copies in an own class": lambda batch: Box(WAYS["copies"](batch)),
+    "copies in an own mapping": lambda batch: UserDict(WAYS["copies"](batch)),
     "itself": knot,
 }
 

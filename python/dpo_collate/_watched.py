@@ -100,6 +100,11 @@ class Watched:
         return f"watched({self.collate!r})"
 
 
+if hasattr(os, "register_at_fork"):  # pragma: no branch - elsewhere nothing forks
+    # A process that is forked in a watched call would keep every batch that it makes, for a call that is not its own.
+    os.register_at_fork(after_in_child=partial(watched_call.set, None))
+
+
 def _sum(every: Iterable[Numbers]) -> Numbers:
     return tuple(map(sum, zip(*every, strict=True)))
 
@@ -157,19 +162,21 @@ def _carriers(batch: Any, made: list[Made], kinds: tuple[type, ...]) -> list[Any
 
 
 def _leaves(batch: Any) -> Iterator[Any]:
-    """What lies in dicts, lists and tuples, of any nesting."""
+    """What lies in dicts, lists, tuples and attributes of objects, of any nesting."""
     containers: list[Any] = [(batch,)]
-    seen: set[int] = set()
+    seen: dict[int, Any] = {}  # with what it is the id of, which no other gets so
     while containers:
         container = containers.pop()
         if id(container) in seen:  # it contains itself, or lies in two places
             continue
-        seen.add(id(container))
+        seen[id(container)] = container
         for value in dict.values(container) if isinstance(container, dict) else container:
             if isinstance(value, dict | list | tuple):
                 containers.append(value)
             else:
                 yield value
+                if type(value).__dictoffset__:  # (asked of the value, its own `__getattr__` could answer)
+                    containers.append(vars(value))
 
 
 def _watch_pickler(kind: type) -> None:

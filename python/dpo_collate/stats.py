@@ -158,7 +158,7 @@ class PaddingMeter:
             collate_fn: A :class:`dpo_collate.PreferenceCollator`, a drop-in of :mod:`dpo_collate.trainers`, a
                 ``functools.partial`` of one, or a function of yours that calls one, or several, and returns what it
                 likes. (Of collators that are not from here only the batches are counted.) Several meters may watch
-                the same one.
+                the same one; what this meter watches already is returned as it is.
 
         Returns:
             A callable that takes and returns what ``collate_fn`` does, raises what it raises, and pickles if it does.
@@ -171,6 +171,8 @@ class PaddingMeter:
         if not callable(collate_fn):
             raise TypeError(f"collate_fn={collate_fn!r}: expected a collator, or a function that calls one")
         self._check_process()
+        if isinstance(collate_fn, Watched) and collate_fn.token == self._account.token:
+            return collate_fn  # else its batches would be counted twice
         return Watched(collate_fn, self._account.token, self._account.process)
 
     @property
