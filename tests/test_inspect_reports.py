@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from dpo_collate.inspection.tables import tables
 from dpo_collate.inspection.terminal import show
 from dpo_collate.inspection.words import nbytes, percent
 from dpo_collate.layout import Column, Layout, Matrix
+from dpo_collate.named import named
 from test_inspect import log_normal
 
 TITLE = "pairs/<b>&\"quoted\" 'data'.parquet"
@@ -86,10 +88,22 @@ def test_what_must_be_known_comes_first() -> None:
     assert [each.text for each in found.advice][:2] == [
         "The collator refuses 1 pair of 5, as rows are longer than max_length. No batch here has them.",
         (
-            "1 pair has more padded tokens by itself than max_tokens=50: PairBatchSampler refuses them, or leaves them "
+            "1 pair has more padded tokens by itself than max_tokens=50: PairBatchSampler refuses it, or leaves it "
             "out with oversize='drop', as here."
         ),
     ]
+    assert "cut" not in said(found)  # nothing is cut where it is an error
+    both = replace(strict, max_length=65, buckets=(66,))
+    assert inspect(rows, both).advice[0].text == (
+        "The collator refuses 1 pair of 5, as rows are longer than max_length or the largest bucket. No batch here has "
+        "them."
+    )
+    (matrix, *others) = named("separate").matrices
+    one = replace(matrix, length=replace(matrix.length, max_length=64, truncation_mode="error"))
+    of_one = replace(named("separate"), matrices=(one, *others))
+    assert inspect([*rows, [65, 1]], of_one).advice[0].text == (
+        "The collator refuses 1 pair of 6, as rows are longer than it allows. No batch here has them."
+    )
     bucketed = inspect(rows, PreferenceCollator("padding_free", pad_token_id=0, buckets=(16, 32)), batch_size=3)
     assert bucketed.advice[0].text == (
         "The collator refuses 2 pairs of 5, as rows are longer than the largest bucket. No batch here has them."
@@ -98,8 +112,9 @@ def test_what_must_be_known_comes_first() -> None:
     shuffled = inspect([[16, 14]] * 4, flat, batch_size=2)
     assert shuffled.advice[0].text == (
         "2 batches of 2, if shuffled, would be longer than the largest bucket: the collator would refuse them. They "
-        "are in no figure here."
+        "are in no figure here. PairBatchSampler makes none that is refused."
     )
+    assert len(shuffled.advice) == 1  # nothing is known of what there would be to gain
     cut = inspect(rows, PreferenceCollator(pad_token_id=0, max_length=64))
     assert said(cut)["cut"] == (
         "max_length=64 cuts 10% of the rows and loses 3.8% of the tokens; it touches 1 pair of 5."
@@ -126,6 +141,51 @@ def test_widths_that_are_rounded_too_far() -> None:
     assert "buckets" not in said(inspect(rows * 20, fine, batch_size=2, buckets=3))
 
 
+def test_why_a_layout_pads_at_least_so_much() -> None:
+    """Not because the rows of a pair share one width, where each has its own."""
+    uneven = [[64, 10]] * 8
+    assert "as the rows of a pair share one width" in said(inspect(uneven, "concatenated"))["layout"]
+    for name in ("separate", "concatenated"):
+        multiples = PreferenceCollator(name, pad_token_id=0, row_multiple_of=8)
+        assert "share one width" not in said(inspect([[9, 9]] * 4, multiples)).get("layout", "")
+    (first, *others) = named("separate").matrices
+    wide = [replace(each, length=replace(each.length, min_length=100)) for each in (first, *others)]
+    assert said(inspect(uneven, replace(named("separate"), matrices=tuple(wide))))["layout"].startswith(
+        "With PairBatchSampler `separate` pads 63%; "
+    )
+
+
+def test_a_budget_that_is_too_large() -> None:
+    """All pairs in one batch, which pads more than batches of two; no advice saves more cells than there are."""
+    found = inspect([[10, 10], [20, 20], [200, 200], [400, 400]] * 4, "separate", batch_size=2, max_tokens=10**6)
+    shuffled, pairs = (percent(found.choice(way=way).share) for way in ("shuffled", "pairs"))
+    assert said(found)["sampler"] == (
+        f"`separate` with PairBatchSampler(max_tokens=1000000) pads 61%, more than shuffled batches, which pad "
+        f"{shuffled}: its batches are larger, with 5,040 tokens where those have 630. PairBatchSampler(batch_size=2) "
+        f"pads {pairs}."
+    )
+    assert all(0 <= each.saves <= 1 for each in found.advice)
+    assert found.advice[0].saves == pytest.approx(found.choice().share)  # padding_free pads nothing
+
+
+def test_little_is_not_called_many_times() -> None:
+    rows = [[50, 50]] * 996 + [[600, 600]] * 4
+    found = inspect(rows, PreferenceCollator(pad_token_id=0, pad_to_multiple_of=512))
+    assert "fewer tokens in all" in said(found)["sampler"]
+    assert "times" not in said(found)["sampler"]
+
+
+def test_cells_are_compared_token_by_token() -> None:
+    """With buckets more pairs are beyond the budget: what is left out saves nothing."""
+    rows = np.random.default_rng(0).integers(1, 200, (400, 2))
+    found = inspect(rows, "concatenated", max_tokens=220, buckets=3)
+    best, exact = (found.choice(rounding=each, way="budget") for each in ("best 3 buckets", "exact"))
+    assert best.real < exact.real
+    more = (best.padded / best.real) / (exact.padded / exact.real) - 1
+    assert said(found)["buckets"].endswith(f", for {percent(more)} more cells.")
+    assert more > 0
+
+
 def test_few_long_pairs() -> None:
     lengths = np.array([[30, 30]] * 2999 + [[9000, 10]])
     found = inspect(lengths, "concatenated")
@@ -134,6 +194,8 @@ def test_few_long_pairs() -> None:
         "decides how much memory you need. max_length=30 would cut 0.02% of the rows and 4.7% of the tokens; "
         "max_tokens of PairBatchSampler bounds a batch without cutting."
     )
+    alone = inspect(lengths, "concatenated", batch_size=1)  # which nothing else can bound
+    assert said(alone)["outliers"].endswith("would cut 0.02% of the rows and 4.7% of the tokens.")
     assert "outliers" not in said(inspect(lengths, PreferenceCollator(pad_token_id=0, max_length=10_000)))
     assert "outliers" not in said(inspect([[30, 30]] * 2999 + [[60, 10]], "concatenated"))
 

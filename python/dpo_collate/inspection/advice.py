@@ -21,6 +21,9 @@ _LEAST: Final = 0.01
 _RARE: Final = 0.001
 """A length that at most this share of the pairs exceeds is one that few need."""
 
+_TIMES: Final = 1.05
+"""Less would be written as 1.0 times."""
+
 _UNEVEN: Final = 4
 """So many times as large as the mean a batch is one that few pairs make large."""
 
@@ -29,7 +32,7 @@ def advice(found: Inspection) -> tuple[Advice, ...]:
     """Advice: what must be known first, then what saves most, then what saves nothing but helps."""
     now = found.choice()
     savings = [*_sampler(found, now), *_layout(found, now), *_rounding(found, now)]
-    if not savings:
+    if not savings and not now.refused:  # (of those that are refused nothing is known)
         savings.append(Advice(0.0, "nothing", _nothing(now)))
     savings.sort(key=lambda each: -each.saves)
     return (*_refusals(found), *_cut(found), *savings, *_outliers(found), *_static(found))
@@ -37,24 +40,27 @@ def advice(found: Inspection) -> tuple[Advice, ...]:
 
 def _refusals(found: Inspection) -> Iterator[Advice]:
     if found.refused:
-        why = "longer than the largest bucket" if "bucket" in found.rounding else "longer than max_length"
+        limits = ["max_length"] if any(cut.why == "refused" for cut in found.cuts) else []
+        limits += ["the largest bucket"] if found.choice().buckets else []
         text = (
-            f"The collator refuses {counted(found.refused, 'pair')} of {count(found.pairs)}, as rows are {why}. "
-            "No batch here has them."
+            f"The collator refuses {counted(found.refused, 'pair')} of {count(found.pairs)}, as rows are longer than "
+            f"{' or '.join(limits) or 'it allows'}. No batch here has them."
         )
         yield Advice(0.0, "refused", text)
     if found.too_large:
+        them = "it" if found.too_large == 1 else "them"
         text = (
             f"{counted(found.too_large, 'pair has', 'pairs have')} more padded tokens by "
             f"{'itself' if found.too_large == 1 else 'themselves'} than max_tokens={found.max_tokens}: "
-            "PairBatchSampler refuses them, or leaves them out with oversize='drop', as here."
+            f"PairBatchSampler refuses {them}, or leaves {them} out with oversize='drop', as here."
         )
         yield Advice(0.0, "refused", text)
     shuffled = found.choice()
     if shuffled.refused:
         text = (
             f"{counted(shuffled.refused, 'batch', 'batches')} of {count(shuffled.batches)}, if shuffled, would be "
-            "longer than the largest bucket: the collator would refuse them. They are in no figure here."
+            "longer than the largest bucket: the collator would refuse them. They are in no figure here. "
+            "PairBatchSampler makes none that is refused."
         )
         yield Advice(0.0, "refused", text)
 
@@ -77,18 +83,31 @@ def _sampler(found: Inspection, now: Choice) -> Iterator[Advice]:
     if saves >= _LEAST:
         text = (
             f"`{found.layout}` with {called(found, best.way)} pads {percent(best.share)} where shuffled batches pad "
-            f"{percent(now.share)}: {_fewer(now, best)}, {percent(saves)} fewer tokens in all. LengthGroupedSampler of "
+            f"{percent(now.share)}: {_fewer(now, best)}{percent(saves)} fewer tokens in all. LengthGroupedSampler of "
             f"transformers pads {percent(found.choice(way='grouped').share)}."
         )
         yield Advice(saves, "sampler", text)
+    if saves <= -_LEAST:  # only with max_tokens: its batches can have far more pairs
+        other = found.choice(way="pairs")
+        text = (
+            f"`{found.layout}` with {called(found, best.way)} pads {percent(best.share)}, more than shuffled batches, "
+            f"which pad {percent(now.share)}: its batches are larger, with {count(best.real_mean)} tokens where those "
+            f"have {count(now.real_mean)}. {called(found, 'pairs')} pads {percent(other.share)}."
+        )
+        yield Advice(0.0, "sampler", text)
 
 
 def _fewer(before: Choice, after: Choice) -> str:
     """How many times fewer padded tokens there are; for each token, as pairs may be left out."""
     if after.padded == after.real:
-        return "no padded tokens"
+        return "no padded tokens, "
     ratio = (before.padded / before.real - 1) / (after.padded / after.real - 1)
-    return f"{times(ratio)} fewer padded tokens"
+    return f"{times(ratio)} fewer padded tokens, " if ratio >= _TIMES else ""
+
+
+def _besides(now: Choice, own: Choice, other: Choice) -> float:
+    """Share of all cells that the other saves besides what the own saves, if that saves anything."""
+    return _saved(now, other) - max(_saved(now, own), 0.0)
 
 
 def _saved(before: Choice, after: Choice) -> float:
@@ -104,7 +123,7 @@ def _layout(found: Inspection, now: Choice) -> Iterator[Advice]:
     own = found.choice(way=way)
     others = []
     for other in found.choices:
-        saves = _saved(now, other) - _saved(now, own)
+        saves = _besides(now, own, other)
         # A batch of prompt_left has each prompt once, and its trainer repeats them: its cells are not all there are.
         if other.way == way and other.layout != found.layout and "prompt_left" not in {found.layout, other.layout}:
             others.append((saves, other))
@@ -112,9 +131,10 @@ def _layout(found: Inspection, now: Choice) -> Iterator[Advice]:
     if not others:
         return
     begin = f"With {called(found, way)} `{found.layout}` pads {percent(own.share)}"
-    if found.least[0].share >= _LEAST:
+    floors = {each.layout: each.share for each in found.least}
+    if floors[found.layout] - floors.get("separate", 1.0) >= _LEAST:  # (else it comes of how widths are rounded)
         begin = (
-            f"`{found.layout}` cannot pad less than {percent(found.least[0].share)}, however batches are formed, as "
+            f"`{found.layout}` cannot pad less than {percent(floors[found.layout])}, however batches are formed, as "
             f"the rows of a pair share one width. With {called(found, way)} it pads {percent(own.share)}"
         )
     pads = ", ".join(f"`{other.layout}` {percent(other.share)}" for _, other in others)
@@ -125,7 +145,7 @@ def _rounding(found: Inspection, now: Choice) -> Iterator[Advice]:
     """Widths that are rounded up too far."""
     way = found.proposed
     own, exact = found.choice(way=way), found.choice(rounding="exact", way=way)
-    saves = _saved(now, exact) - _saved(now, own)
+    saves = _besides(now, own, exact)
     if not own.buckets and saves >= _LEAST:
         text = (
             f"Widths rounded up ({own.rounding}) pad {percent(own.share)} with {called(found, way)}; exact widths pad "
@@ -133,11 +153,12 @@ def _rounding(found: Inspection, now: Choice) -> Iterator[Advice]:
         )
         yield Advice(saves, "rounding", text)
     for best in _best_buckets(found) if own.buckets else ():
-        saves = _saved(now, best) - _saved(now, own)
+        saves = _besides(now, own, best)
         if saves >= _LEAST:
             text = (
                 f"buckets={best.buckets} pad {percent(best.share)} where the collator's "
-                f"{counted(len(own.buckets), 'bucket')} pad {percent(own.share)}, both with {called(found, way)}."
+                f"{counted(len(own.buckets), 'bucket pads', 'buckets pad')} {percent(own.share)}, both with "
+                f"{called(found, way)}."
             )
             yield Advice(saves, "buckets", text)
 
@@ -158,9 +179,9 @@ def _outliers(found: Inspection) -> Iterator[Advice]:
         f"{counted(cut.pairs, 'pair is', 'pairs are')} longer than {count(cut.max_length)} tokens. The largest batch "
         f"has {count(own.padded_most)} cells ({nbytes(own.bytes_most)}), the mean {count(own.padded_mean)}: the "
         f"largest decides how much memory you need. max_length={cut.max_length} would cut {percent(cut.row_share)} of "
-        f"the rows and {percent(cut.token_share)} of the tokens; max_tokens of PairBatchSampler bounds a batch without "
-        "cutting."
+        f"the rows and {percent(cut.token_share)} of the tokens"
     )
+    text += "." if found.batch_size == 1 else "; max_tokens of PairBatchSampler bounds a batch without cutting."
     yield Advice(0.0, "outliers", text)
 
 
@@ -173,7 +194,7 @@ def _static(found: Inspection) -> Iterator[Advice]:
             text = (
                 f"For compiled models and CUDA graphs: buckets={best.buckets} give {counted(best.shapes, 'shape')} "
                 f"where exact widths give {count(exact.shapes)}, for "
-                f"{percent(best.padded / exact.padded - 1)} more cells."
+                f"{percent(-_saved(exact, best))} more cells."
             )
             yield Advice(0.0, "buckets", text)
 

@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 PERCENTS: Final = (90, 95, 99)
 
 
-def cuts(rows: npt.NDArray[np.int64], max_length: int | None) -> tuple[Cut, ...]:
+def cuts(rows: npt.NDArray[np.int64], max_length: int | None, *, refused: bool = False) -> tuple[Cut, ...]:
     """What is cut at powers of two from 512, as long as anything is, at percentiles of the longer side, and at the own.
 
     Args:
         rows: Tokens of the rows of each pair, ``[n, rows]``, before truncation.
         max_length: The collator's own.
+        refused: Whether the collator refuses what is longer, and cuts nothing.
     """
     longer = rows.max(axis=1)
     most = int(longer.max())
@@ -33,7 +34,7 @@ def cuts(rows: npt.NDArray[np.int64], max_length: int | None) -> tuple[Cut, ...]
         found.setdefault(limit, "")
         limit *= 2
     if max_length is not None:
-        found[max_length] = "max_length"
+        found[max_length] = "refused" if refused else "max_length"
     return tuple(_cut(rows, limit, found[limit]) for limit in sorted(found))
 
 

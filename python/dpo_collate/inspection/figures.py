@@ -120,7 +120,8 @@ class Cut:
 
     Attributes:
         max_length: Most tokens of a row.
-        why: ``"max_length"`` for the collator's own, ``"percentile 99"``, or ``""``: a power of two.
+        why: ``"max_length"`` for the collator's own, ``"refused"`` for its own where it cuts nothing, but refuses
+            the pairs, ``"percentile 99"``, or ``""``: a power of two.
         pairs: How many pairs have a row that is cut.
         pair_share: Their share of all pairs.
         rows: How many rows are cut.

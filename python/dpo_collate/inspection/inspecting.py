@@ -156,7 +156,7 @@ def _inspected(
         "distributions": parts_found,
         "choices": choices,
         "least": tuple(padding.least(form.layout, form.lengths) for form in epochs.forms),
-        "cuts": cuts(rows, max_length),
+        "cuts": cuts(rows, max_length, refused=_refuses_long(layout)),
         "proposed": proposed,
         "bucket_lists": tuple(lists),
         "memory": tuple(_memory(choice, ask) for choice in own),
@@ -319,6 +319,10 @@ def _max_length(layout: Layout) -> int | None:
     """The limit that all matrices have."""
     limits = {grid.length.max_length for grid in grids_of(layout)}
     return limits.pop() if len(limits) == 1 else None
+
+
+def _refuses_long(layout: Layout) -> bool:
+    return any(grid.length.truncation_mode == "error" for grid in grids_of(layout))
 
 
 def _named(layout: Layout, lengths: Numbers, parts: dict[str, Numbers]) -> dict[str, Numbers]:
