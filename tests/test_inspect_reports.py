@@ -115,6 +115,8 @@ def test_what_must_be_known_comes_first() -> None:
         "are in no figure here. PairBatchSampler makes none that is refused."
     )
     assert len(shuffled.advice) == 1  # nothing is known of what there would be to gain
+    assert "<dd>-*</dd>" in page(shuffled)  # no share of padding is known
+    assert tables(shuffled)[1].rows[0][:5] == ("padding_free", "-*", "-*", "-*", "6.2%")
     cut = inspect(rows, PreferenceCollator(pad_token_id=0, max_length=64))
     assert said(cut)["cut"] == (
         "max_length=64 cuts 10% of the rows and loses 3.8% of the tokens; it touches 1 pair of 5."
@@ -186,6 +188,15 @@ def test_cells_are_compared_token_by_token() -> None:
     assert more > 0
 
 
+def test_shapes_that_cost_too_much() -> None:
+    lengths = [[round(2 ** (tenth / 10))] * 2 for tenth in range(120)]
+    few, many = (inspect(lengths, "concatenated", batch_size=2, buckets=buckets) for buckets in (2, 8))
+    best, exact = (few.choice(rounding=rounding, way="pairs") for rounding in ("best 2 buckets", "exact"))
+    assert exact.shapes > 2 * best.shapes
+    assert "buckets" not in said(few)
+    assert "buckets" in said(many)
+
+
 def test_few_long_pairs() -> None:
     lengths = np.array([[30, 30]] * 2999 + [[9000, 10]])
     found = inspect(lengths, "concatenated")
@@ -245,7 +256,7 @@ def test_notes_say_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Batches were formed of 2 pairs, drawn at random from 5." in " ".join(printed(some).split())
     flat = inspect([[9, 9]] * 2, PreferenceCollator("padding_free", pad_token_id=0, buckets=(18,)), batch_size=2)
     assert "*: some of the batches are longer than the largest bucket" in " ".join(printed(flat).split())
-    assert re.search(r"padding_free\s+0%\*", printed(flat))
+    assert re.search(r"padding_free\s+-\*", printed(flat))
     # A width of 64 is more than a batch may have.
     small = printed(inspect([[9, 9]] * 2, PreferenceCollator(pad_token_id=0, max_length=20), max_tokens=40))
     assert "max_length=20" in small.splitlines()[1]

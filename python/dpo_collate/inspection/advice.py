@@ -21,6 +21,9 @@ _LEAST: Final = 0.01
 _RARE: Final = 0.001
 """A length that at most this share of the pairs exceeds is one that few need."""
 
+_COSTLY: Final = 0.5
+"""Few shapes that take so many more cells, for each of them, help nobody."""
+
 _TIMES: Final = 1.05
 """Less would be written as 1.0 times."""
 
@@ -191,10 +194,13 @@ def _static(found: Inspection) -> Iterator[Advice]:
     own, exact = found.choice(way=way), found.choice(rounding="exact", way=way)
     for best in _best_buckets(found):
         if not own.buckets and exact.shapes > 2 * best.shapes:
+            more = -_saved(exact, best)
+            if more > _COSTLY:
+                continue
             text = (
                 f"For compiled models and CUDA graphs: buckets={best.buckets} give {counted(best.shapes, 'shape')} "
                 f"where exact widths give {count(exact.shapes)}, for "
-                f"{percent(-_saved(exact, best))} more cells."
+                f"{percent(more)} more cells."
             )
             yield Advice(0.0, "buckets", text)
 

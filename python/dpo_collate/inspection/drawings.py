@@ -163,7 +163,7 @@ def _dots(found: Inspection, choices: list[Choice], by: str, floors: dict[str, f
     figure, axes = _new(0.95 + _ROW * len(rows) + 0.2 * (-(-len(ways) // 2)))
     for way in ways:
         colour, marker = _OF_WAY[way]
-        of_way = [each for each in choices if each.way == way]
+        of_way = [each for each in choices if each.way == way and each.batches > each.refused]
         axes.scatter(
             [100 * each.share for each in of_way],
             [rows.index(getattr(each, by)) for each in of_way],

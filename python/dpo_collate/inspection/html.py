@@ -8,8 +8,8 @@ from importlib.resources import files
 from io import StringIO
 from typing import TYPE_CHECKING, Final
 
-from .tables import facts, notes, tables
-from .words import count, nbytes, percent
+from .tables import facts, notes, share, tables
+from .words import count, nbytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,8 +81,8 @@ def _key_figures(found: Inspection) -> str:
     shuffled, pairs = found.choice(), found.choice(way=found.proposed)
     figures = (
         (count(found.pairs), "pair" if found.pairs == 1 else "pairs"),
-        (percent(shuffled.share), "padding, shuffled"),
-        (percent(pairs.share), "padding, PairBatchSampler"),
+        (share(shuffled), "padding, shuffled"),
+        (share(pairs), "padding, PairBatchSampler"),
         (nbytes(pairs.bytes_most), "largest batch"),
     )
     items = "".join(f"<div><dt>{_breakable(text)}</dt><dd>{escape(value)}</dd></div>" for value, text in figures)

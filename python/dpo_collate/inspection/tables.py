@@ -102,7 +102,7 @@ def _by_layout(found: Inspection) -> Table:
     floors = [f"`{each.layout}` {percent(each.share)}" for each in found.least if each.share]
     text = f"Share of padding with the collator's widths ({found.rounding})."
     if floors:
-        text += f" However batches are formed, they pad at least: {', '.join(floors)}, as rows of a pair share a width."
+        text += f" However batches are formed, they pad at least: {', '.join(floors)}."
     return Table("layouts", "Padding by layout", text, "padding_by_layout", *_shares(found, kept, "layout"))
 
 
@@ -118,15 +118,16 @@ def _shares(found: Inspection, choices: list[Choice], by: str) -> tuple[tuple[st
     ways = dict.fromkeys(each.way for each in found.choices)
     of = {(getattr(each, by), each.way): each for each in choices}
     names = dict.fromkeys(getattr(each, by) for each in choices)
-    rows = tuple((name, *(_share(of.get((name, way))) for way in ways)) for name in names)
+    rows = tuple((name, *(share(of.get((name, way))) for way in ways)) for name in names)
     return ("layout" if by == "layout" else "widths", *(called(found, way) for way in ways)), rows
 
 
-def _share(choice: Choice | None) -> str:
-    """A share; a star where some batches are refused."""
+def share(choice: Choice | None) -> str:
+    """A share; a star where some batches are refused, and nothing else where all are."""
     if choice is None:
         return "-"
-    return percent(choice.share) + ("*" if choice.refused else "")
+    known = percent(choice.share) if choice.batches > choice.refused else "-"
+    return known + ("*" if choice.refused else "")
 
 
 def _batches(found: Inspection) -> Table:
