@@ -292,6 +292,15 @@ def test_buckets_fit_the_batches_of_every_epoch() -> None:
         assert all(bucket % 24 == 0 for bucket in each.buckets)
 
 
+def test_what_fits_no_batch_has_no_bucket() -> None:
+    """Else the largest bucket would be one that no batch has: a list of one less."""
+    rows = [[length, length] for length in range(1, 65)]
+    for layout in ("separate", "concatenated", "padding_free"):
+        found = inspect([*rows, [9000, 9000]], layout, max_tokens=256, buckets=4)
+        assert found.too_large == 1
+        assert found.bucket_lists == inspect(rows, layout, max_tokens=256, buckets=4).bucket_lists
+
+
 def test_a_layout_of_ones_own() -> None:
     matrices = (
         Matrix((("best",), ("worst",)), (Column("one"),), tokens="{}_ids", length=Length(multiple_of=4)),

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from dpo_collate import PreferenceCollator
 from dpo_collate.inspection import Inspection, inspect, inspecting
+from dpo_collate.inspection.drawings import drawings
 from dpo_collate.inspection.html import page, write
 from dpo_collate.inspection.plots import save
 from dpo_collate.inspection.tables import tables
@@ -115,6 +116,9 @@ def test_what_must_be_known_comes_first() -> None:
         "are in no figure here. PairBatchSampler makes none that is refused."
     )
     assert len(shuffled.advice) == 1  # nothing is known of what there would be to gain
+    dots = drawings(shuffled)[1].figure.axes[0].collections
+    assert sum(len(np.asarray(each.get_offsets())) for each in dots) == len(shuffled.least) * 4 - 3
+    assert "padding_free: -* shuffled, -* LengthGroupedSampler" in drawings(shuffled)[1].alt
     assert "<dd>-*</dd>" in page(shuffled)  # no share of padding is known
     assert tables(shuffled)[1].rows[0][:5] == ("padding_free", "-*", "-*", "-*", "6.2%")
     cut = inspect(rows, PreferenceCollator(pad_token_id=0, max_length=64))
@@ -261,6 +265,14 @@ def test_notes_say_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     small = printed(inspect([[9, 9]] * 2, PreferenceCollator(pad_token_id=0, max_length=20), max_tokens=40))
     assert "max_length=20" in small.splitlines()[1]
     assert re.search(r"multiple of 64 +86% +86% +86% +86% +-\n", small)
+
+
+def test_drawings_have_room_for_their_texts(long_tailed: Inspection) -> None:
+    for drawing in drawings(long_tailed):
+        drawing.figure.draw_without_rendering()
+        for axes in drawing.figure.axes:
+            box = axes.xaxis.label.get_window_extent()
+            assert drawing.figure.bbox.x0 <= box.x0 < box.x1 <= drawing.figure.bbox.x1, drawing.name
 
 
 def test_plots_are_written(long_tailed: Inspection, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from .tables import share
 from .words import called, percent, short
 
 if TYPE_CHECKING:
@@ -160,7 +161,7 @@ def _dots(found: Inspection, choices: list[Choice], by: str, floors: dict[str, f
     """A row for each layout or rounding, a mark for each way."""
     rows = list(dict.fromkeys(getattr(each, by) for each in choices))
     ways = list(dict.fromkeys(each.way for each in choices))
-    figure, axes = _new(0.95 + _ROW * len(rows) + 0.2 * (-(-len(ways) // 2)))
+    figure, axes = _new(0.95 + _ROW * len(rows) + 0.2 * (-(-len(ways) // 2) + any(floors.values())))
     for way in ways:
         colour, marker = _OF_WAY[way]
         of_way = [each for each in choices if each.way == way and each.batches > each.refused]
@@ -175,19 +176,19 @@ def _dots(found: Inspection, choices: list[Choice], by: str, floors: dict[str, f
             label=_two_lines(called(found, way)),
             zorder=3,
         )
-    for name, share in floors.items():
-        if share:
-            axes.barh(rows.index(name), 100 * share, height=0.75, color=ink.line, zorder=1)
+    for name, least in floors.items():
+        if least:
+            axes.barh(rows.index(name), 100 * least, height=0.75, color=ink.line, zorder=1)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(-2, 102)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("share of padding, %" + ("; grey: what no way can go below" if any(floors.values()) else ""))
+    axes.set_xlabel("share of padding, %" + ("\n(grey: what no way can go below)" if any(floors.values()) else ""))
     _legend(figure, axes, 2)
     parts = [
         f"{row}: "
-        + ", ".join(f"{percent(each.share)} {called(found, each.way)}" for each in choices if getattr(each, by) == row)
+        + ", ".join(f"{share(each)} {called(found, each.way)}" for each in choices if getattr(each, by) == row)
         for row in rows
     ]
     title = "Padding by layout" if by == "layout" else f"Padding of {found.layout} by how widths are rounded"

@@ -286,6 +286,8 @@ def _bucket_lists(epochs: _Epochs, lengths: Numbers) -> tuple[str, list[BucketLi
     """The best lists for the widths that ``PairBatchSampler`` makes where nothing is rounded."""
     form = epochs.forms[0]
     way = "pairs" if epochs.ask.max_tokens is None else "budget"
+    if epochs.ask.max_tokens is not None:  # what fits no batch needs no bucket
+        lengths = lengths[padding.alone(EXACT.layout(form.layout), lengths) <= epochs.ask.max_tokens]
     batches = epochs.paired(form, EXACT, way)
     assert batches is not None  # noqa: S101 - a pair that fits with the collator's widths fits without rounding
     unit = lcm(_BUCKETS_ARE, *(grid.length.row_multiple_of for grid in batches.grids))
@@ -312,7 +314,7 @@ def _widest(batches: Batches, lengths: Numbers, ask: _Ask) -> Iterator[int]:
         if ask.max_tokens is None:
             yield int(np.sort(totals)[-ask.batch_size :].sum())
         else:
-            yield max(int(totals[totals <= ask.max_tokens].max()), ask.max_tokens)
+            yield ask.max_tokens
 
 
 def _max_length(layout: Layout) -> int | None:

@@ -61,7 +61,7 @@ def notes(found: Inspection) -> tuple[str, ...]:
         "Bytes are those of token arrays, and of tiles if their size was given; optional columns are not counted.",
         (
             "Buckets are the best for the widths that batches of PairBatchSampler have when widths are exact; they are "
-            "multiples of 8, and the largest holds every row."
+            f"multiples of 8, and the largest holds every row{'' if found.max_tokens is None else ' that fits'}."
         ),
     ]
     if found.sampled < found.pairs - found.refused:
