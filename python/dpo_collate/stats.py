@@ -125,11 +125,13 @@ class PaddingMeter:
     A batch arrives when this process receives it from a DataLoader's worker, which is not later than when the loop gets
     it: workers that are not in order, or ``pin_memory=True``, can be ahead of the loop by as many batches as the loader
     prefetches. Without workers it arrives when it is made. Batches that are never received, as the loop has ended
-    before, are not counted.
+    before, are not counted. (``persistent_workers=True`` receives those at the start of the next loop, and drops them:
+    they are counted then.)
 
     Counts come with the batch's tensors, or arrays, through the queues of ``multiprocessing``, as those of a
-    DataLoader. They do not come with a batch that has neither, nor through pickles of other kinds (from a remote
-    function of Ray). What another thread makes for the collator is not counted.
+    DataLoader. They do not come with a batch that has neither, nor with what is made of it behind the watched call (as
+    by a loader with ``batch_size=None``, which makes tensors of arrays), nor through pickles of other kinds (from a
+    remote function of Ray). What another thread makes for the collator is not counted.
 
     Make the meter in the process that trains: in distributed training each has its own, which counts what that process
     is given. A meter does not pickle, and in a forked process it raises a RuntimeError.
