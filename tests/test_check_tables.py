@@ -184,3 +184,20 @@ def test_what_a_data_set_raises_is_raised() -> None:
             raise ValueError("not today")
 
     assert raises(ValueError, in_row({"margin": Number()})) == "not today"
+
+
+def test_rows_that_raise_are_not_counted() -> None:
+    """Whoever brings them into another form, and looks at that, has the right numbers, and no row is its own double."""
+    rows: Rows = [{**row, "chosen_labels": None} for row in good(1500)]
+    rows[-1]["chosen_labels"] = ["text"]
+    checker = Checker(FULL)
+    checker.add(good(2))
+    with pytest.raises(TypeError, match=r"^row 1501: 'chosen_labels' is an Arrow column of type "):
+        checker.add(pa.Table.from_pylist(rows))
+    assert (checker.report().rows, checker.report().problems) == (2, ())
+    checker.add(rows)
+    assert checker.report().rows == 1502
+    kinds = dict.fromkeys(range(1499), "null") | {1499: "type"}
+    of_labels = [problem for problem in checker.report().problems if problem.kind != "duplicate"]
+    assert [(problem.row - 2, problem.kind) for problem in of_labels] == [*kinds.items()]
+    assert [problem.row for problem in checker.report().problems if problem.kind == "duplicate"] == [2, 3]

@@ -23,6 +23,7 @@ from cli_data import (
     write_lines,
     write_parquet,
 )
+from dpo_collate import _check_pieces
 from dpo_collate.cli import files, json_lines, tables
 
 if TYPE_CHECKING:
@@ -158,6 +159,21 @@ def test_columns_that_no_row_of_a_later_block_has(tmp_path: Path, monkeypatch: p
     assert done.status == 1
     assert "row 6: no 'rejected_ids'" in done.out
     assert "row 15: 'chosen_ids' is 'x', expected" in done.out
+
+
+def test_lines_that_are_looked_at_once_more_keep_their_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A column that shows in a later piece of a block that it is of another type."""
+    monkeypatch.setattr(json_lines, "TEXT_BYTES", 200)
+    monkeypatch.setattr(_check_pieces, "ROWS", 2)
+    path = tmp_path / "a.jsonl"
+    write_lines(path, [*pairs(6), *[{**pair(6), "chosen_ids": None}] * 3, {**pair(7), "chosen_ids": ["x"]}, pair(8)])
+    found = json.loads(run("check", path, *SPLIT, "--no-duplicates", "--json").out)
+    assert [(problem["row"], problem["kind"]) for problem in found["problems"]] == [
+        (6, "null"),
+        (7, "null"),
+        (8, "null"),
+        (9, "type"),
+    ]
 
 
 def test_columns_that_do_not_fit(tmp_path: Path) -> None:

@@ -159,6 +159,8 @@ class Checker:
     def add(self, rows: Any) -> list[Problem]:
         """Looks at some more rows, which are numbered on from those before.
 
+        If it raises, none of them counts: they may be added once more, in another form.
+
         Args:
             rows: A table (whatever has the Arrow PyCapsule protocol), or a list of samples, as collators take them.
 
@@ -170,15 +172,22 @@ class Checker:
             TypeError: A column is of a type that cannot be what it is wanted for; these are no rows.
             ValueError, MemoryError, OSError: A table cannot be read.
         """
-        return [problem for piece in pieces(rows) for problem in self._add(piece)]
+        before, known = self._rows, len(self._problems)
+        try:
+            for piece in pieces(rows):
+                self._add(piece)
+        except BaseException:
+            self._rows = before
+            del self._problems[known:]
+            raise
+        return self._problems[known:]
 
     def report(self) -> Report:
         """What was found so far."""
         return Report(self._rows, tuple(self._problems))
 
-    def _add(self, samples: Any) -> list[Problem]:
+    def _add(self, samples: Any) -> None:
         """Looks at a table or a list of few rows."""
-        first = len(self._problems)
         begin = self._rows
         if isinstance(samples, ArrowTable):
             for form, part, at in self._parts(samples, begin):
@@ -187,7 +196,6 @@ class Checker:
             for row, sample in enumerate(samples, begin):
                 self._problems += starmap(Problem, self._look_at(sample, row))
         self._rows = begin + len(samples)
-        return self._problems[first:]
 
     def _parts(self, table: ArrowTable, begin: int) -> Iterator[tuple[Form, ArrowTable, int]]:
         """The rows that have the same columns, where the layout depends on these; and the number of the first."""
