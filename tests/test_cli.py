@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import tomllib
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +88,8 @@ ERRORS = {
         "--layout",
         "prompt_left",
     ): "--image-token: layout 'prompt_left' has no medium 'image_grid_thw'",
+    ("check", "a", "--image-token", "3"): "--image-token needs --per-tile or --per-grid, which say how",
+    ("check", "a", "--image-token", str(2**70), "--per-tile", "2"): f"--image-token {2**70}: expected an integer of 64",
     ("inspect", "a"): "cannot read a: No such file or directory",
 }
 
@@ -310,6 +314,35 @@ def test_long_lines_stay_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     write_lines(tmp_path / "a.jsonl", [row, pair(1)])
     out = run("check", tmp_path / "a.jsonl", *SPLIT).out
     assert len(out.splitlines()) == 4
+
+
+@pytest.mark.parametrize("errors", ["strict", "replace"])
+def test_what_an_encoding_lacks_is_escaped(errors: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines(tmp_path / "a.jsonl", [{**pair(index), "chosen_ids": []} for index in range(9)])
+    out = io.TextIOWrapper(io.BytesIO(), "ascii", errors=errors)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert main(["check", str(tmp_path / "a.jsonl"), *SPLIT]) == 1
+    assert out.errors == errors
+    more = "\\u2026" if errors == "strict" else "?"
+    assert f"  {more} and 6 more\n".encode() in out.buffer.getvalue()
+
+
+def test_an_output_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines(tmp_path / "a.jsonl", pairs(2))
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - as stdout is opened
+        monkeypatch.setattr(sys, "stdout", full)
+        with redirect_stderr(io.StringIO()) as err:
+            assert main(["check", str(tmp_path / "a.jsonl"), *SPLIT]) == 2
+        monkeypatch.undo()
+        with suppress(OSError):
+            full.close()
+    assert err.getvalue() == "dpo-collate: cannot write the output: [Errno 28] No space left on device\n"
+
+
+def test_no_output_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lines(tmp_path / "a.jsonl", pairs(2))
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["check", str(tmp_path / "a.jsonl"), *SPLIT]) == 0
 
 
 def test_a_found_kind_is_counted_once_a_row() -> None:

@@ -117,7 +117,7 @@ def test_images(tmp_path: Path) -> None:
         "dpo-collate: --per-tile and --per-grid say how many image tokens there are: expected --image-token as well\n",
     )
     assert run("check", path, *tokens).err == (
-        "dpo-collate: expected per_tile or per_grid: one of them says how many tokens an image takes\n"
+        "dpo-collate: --image-token needs --per-tile or --per-grid, which say how many an image takes\n"
     )
 
 

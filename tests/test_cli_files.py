@@ -233,6 +233,15 @@ def test_lines_that_cannot_be_read(line: bytes, tmp_path: Path) -> None:
     assert block.numbers == [1, 3, 4]
 
 
+def test_files_of_no_lines_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('\n{"prompt_ids":\n[1]}\n')
+    sentence = "line 2 is no JSON: Expecting value (column 15), and no line after it is better"
+    assert run("check", path) == (2, "", f"dpo-collate: cannot read {path}: {sentence}\n")
+    path.write_text("{}\n")
+    assert run("check", path).err.endswith("which --layout separate needs; there are none\n")
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("xyz"), inner, max_size=2),

@@ -7,7 +7,8 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 from typer.exceptions import TyperException
@@ -66,9 +67,10 @@ def run(arguments: Sequence[str]) -> int:
     """
     command = typer.main.get_command(app)
     try:
-        with _signals():
+        with _signals(), _printable(sys.stdout):
             status = command.main(list(arguments), prog_name="dpo-collate", standalone_mode=False)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except (BrokenPipeError, SystemExit):  # the latter is typer's for the former
         # What reads our output has ended (`| head`); Python would say so once more when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -91,6 +93,8 @@ def _sentence(error: Exception) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "not enough memory"
+    if isinstance(error, OSError):  # of files it is a Failure
+        return f"cannot write the output: {reason(error)}"
     return f"{type(error).__name__}: {reason(error)}: this is a bug in dpo-collate; {TRACEBACK}=1 shows where"
 
 
@@ -105,6 +109,19 @@ class _Ended(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
         self.number = number
+
+
+@contextmanager
+def _printable(stream: TextIO | None) -> Iterator[None]:
+    """What the encoding of a terminal or a pipe lacks is escaped: names of files and of columns may be anything."""
+    if not isinstance(stream, TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors="strict")
 
 
 @contextmanager

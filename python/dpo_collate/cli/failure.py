@@ -20,4 +20,5 @@ def reason(error: BaseException) -> str:
 def by_option(sentence: str) -> str:
     """What a library says of its argument, said of the option: ``--max-length 0`` for ``max_length=0``."""
     sentence = re.sub(r"^image_tokens=.*?\): ", "--image-token: ", sentence)
+    sentence = re.sub(r"^id=", "image_token=", sentence)
     return re.sub(r"^([a-z_]+)=(.*?):", lambda found: f"--{found[1].replace('_', '-')} {found[2]}:", sentence)

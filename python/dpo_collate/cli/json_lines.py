@@ -39,7 +39,10 @@ class JsonLines:
                 f"cannot read {path}: it begins with '[', expected JSON Lines, an object a line; "
                 f"jq -c '.[]' {path.name} > {path.stem}.jsonl makes them of an array"
             )
-        self.columns = _columns(block_of(lines, numbers))
+        block = block_of(lines, numbers)
+        if len(block.unreadable) == len(block):
+            raise Failure(f"cannot read {path}: {block.unreadable[0]}, and no line after it is better")
+        self.columns = _columns(block)
 
     def blocks(self, columns: Sequence[str] | None) -> Iterator[Block]:  # noqa: ARG002 - lines are read whole
         """The rows, in order."""

@@ -155,6 +155,8 @@ def collator_of(  # noqa: PLR0913 - as many as a collator has
     tokens = None
     if image_token is None and (per_tile, per_grid) != (None, None):
         raise Failure("--per-tile and --per-grid say how many image tokens there are: expected --image-token as well")
+    if image_token is not None and (per_tile, per_grid) == (None, None):
+        raise Failure("--image-token needs --per-tile or --per-grid, which say how many an image takes")
     try:
         if image_token is not None:
             tokens = ImageTokens(image_token, per_tile=per_tile, per_grid=per_grid)
@@ -218,4 +220,4 @@ def not_fitting(collator: PreferenceCollator, columns: tuple[str, ...]) -> str |
             return f"{sentence}; the columns that there are fit {fit}"
     if {"chosen", "rejected"} <= set(columns):
         return f"{sentence}; chosen and rejected, if they are text, have to be tokenized first"
-    return f"{sentence}; there are {', '.join(columns)}"
+    return f"{sentence}; there are {', '.join(columns) or 'none'}"
