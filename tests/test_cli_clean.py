@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import resource
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,7 +35,6 @@ from dpo_collate.cli import files, json_lines, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture
@@ -217,6 +218,19 @@ def test_a_full_disk(kind: str, name: str, tmp_path: Path) -> None:
     assert "File too large" in done.err
     assert done.err.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == [kind]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EPERM, "not permitted"), KeyboardInterrupt()])
+def test_a_file_that_cannot_take_its_place(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replace(*_: object) -> None:
+        raise error
+
+    write_parquet(tmp_path / "a.parquet", pairs(3))
+    monkeypatch.setattr(Path, "replace", replace)
+    assert run("check", tmp_path / "a.parquet", *SPLIT, "--write-clean", tmp_path / "b.parquet").status in {2, 130}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
 
 
 def test_a_disk_that_is_full_when_lines_become_a_table(tmp_path: Path) -> None:

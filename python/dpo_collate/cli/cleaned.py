@@ -57,7 +57,7 @@ class Cleaned:
             if kind is None:
                 self._writer.finish()
                 _sync(self._parts[0])
-                self._parts.pop(0).replace(self._path)
+                self._parts[0].replace(self._path)
             else:
                 with suppress(pa.ArrowException, OSError):  # it may be what the error is about
                     self._writer.close()
