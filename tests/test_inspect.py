@@ -383,6 +383,18 @@ def test_of_many_pairs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == inspect(lengths, "separate", tiles=np.arange(300), seed=-1)
 
 
+@pytest.mark.parametrize("limit", [{"batch_size": 4}, {"max_tokens": 40_000}])
+def test_drawn_pairs_pad_as_all_would(monkeypatch: pytest.MonkeyPatch, limit: dict[str, int]) -> None:
+    monkeypatch.setattr(inspecting, "SAMPLE", 1000)
+    prompt, chosen, _ = log_normal(4000)
+    lengths = np.column_stack([prompt, chosen])
+    found = inspect(lengths, "separate", **limit)
+    whole = PairBatchSampler(lengths, "separate", **limit)
+    small = PairBatchSampler(lengths[:1000], "separate", **limit)
+    share = found.choice(way=found.proposed).share
+    assert abs(share - whole.padding_share()) < abs(share - small.padding_share()) / 4
+
+
 ERRORS: list[tuple[Any, type[Exception], str]] = [
     (
         {"lengths": np.zeros((0, 2), np.int64)},

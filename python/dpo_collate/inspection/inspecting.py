@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 SAMPLE: Final = 200_000
 """Batches are formed of at most so many pairs: to form them in some twenty ways takes seconds."""
 
+_WINDOW: Final = 204_800
+"""The largest window that ``PairBatchSampler`` chooses by itself.
+
+A window is a random part of all pairs, as the drawn ones are. So of these a window as large as it is of all pairs pads
+as much; a fourth of them would pad more.
+"""
+
 _MULTIPLES: Final = (8, 64, 128)
 
 _BUCKETS_ARE: Final = 8
@@ -131,9 +138,11 @@ def _inspected(
         raise ValueError(f"the collator would refuse all {len(lengths)} pairs: every one is longer than it allows")
     found = forms(layout, lengths, parts)
     too_large = _too_large(found[0].only(~wrong), rounding, ask)
-    chosen = _sample(np.flatnonzero(~wrong), ask.seed)
+    usable = np.flatnonzero(~wrong)
+    chosen = _sample(usable, ask.seed)
     chosen_tiles = None if tiles is None else Tiles(tiles.counts[chosen], tiles.nbytes)
-    epochs = _Epochs(tuple(form.only(chosen) for form in found), chosen_tiles, ask)
+    window = None if len(chosen) == len(usable) else min(len(usable) // 4, _WINDOW)
+    epochs = _Epochs(tuple(form.only(chosen) for form in found), chosen_tiles, ask, window)
     proposed, lists = _bucket_lists(epochs, found[0].only(~wrong).lengths)
     choices = tuple(_choices(epochs, rounding, lists))
     rows = joined(layout, lengths)
@@ -224,10 +233,11 @@ def _too_large(form: Form, rounding: Rounding, ask: _Ask) -> int:
 class _Epochs:
     """The batches of each way, made as they are asked for."""
 
-    def __init__(self, forms_found: tuple[Form, ...], tiles: Tiles | None, ask: _Ask) -> None:
+    def __init__(self, forms_found: tuple[Form, ...], tiles: Tiles | None, ask: _Ask, window: int | None) -> None:
         self.forms = forms_found
         self.tiles = tiles
         self.ask = ask
+        self.window = window
         own = forms_found[0]
         rows = joined(own.layout, own.lengths)
         limit = _max_length(own.layout)
@@ -257,7 +267,7 @@ class _Epochs:
             if budget is None or padding.alone(layout, form.lengths).min() > budget:
                 return None
             limits = {"batch_size": None, "max_tokens": budget}
-        plan = ways.paired(form.lengths, layout, **limits, seed=self.ask.seed)
+        plan = ways.paired(form.lengths, layout, **limits, window=self.window, seed=self.ask.seed)
         return padding.batches_of(form.layout, form.lengths, plan, self.tiles)
 
 

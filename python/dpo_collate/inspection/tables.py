@@ -64,7 +64,7 @@ def notes(found: Inspection) -> tuple[str, ...]:
             f"multiples of 8, and the largest holds every row{'' if found.max_tokens is None else ' that fits'}."
         ),
     ]
-    if found.sampled < found.pairs - found.refused:
+    if _drawn(found):
         said.insert(
             0, f"Batches were formed of {count(found.sampled)} pairs, drawn at random from {count(found.pairs)}."
         )
@@ -73,6 +73,11 @@ def notes(found: Inspection) -> tuple[str, ...]:
     if any(each.refused for each in found.choices):
         said.append("*: some of the batches are longer than the largest bucket, so that the collator refuses them.")
     return tuple(said)
+
+
+def _drawn(found: Inspection) -> bool:
+    """Whether batches were formed of some of the pairs."""
+    return found.sampled < found.pairs - found.refused
 
 
 def facts(found: Inspection) -> str:
@@ -133,7 +138,8 @@ def share(choice: Choice | None) -> str:
 def _batches(found: Inspection) -> Table:
     own = [each for each in found.choices if (each.layout, each.rounding) == (found.layout, found.rounding)]
     columns = ("way", "batches", "tokens, mean", "cells, mean", "cells, most", "bytes, mean", "bytes, most", "shapes")
-    text = f"Batches of `{found.layout}`; cells are tokens and padding. {_held(found)}"
+    drawn = f", of {count(found.sampled)} pairs that were drawn" if _drawn(found) else ""
+    text = f"Batches of `{found.layout}`{drawn}; cells are tokens and padding. {_held(found)}"
     return Table("batches", "Batches and memory", text, "batches", columns, tuple(_batch(found, each) for each in own))
 
 

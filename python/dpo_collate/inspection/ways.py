@@ -49,9 +49,11 @@ def grouped(longer: Numbers, batch_size: int, seed: int) -> Plan:
     return _cut(order, batch_size)
 
 
-def paired(lengths: Numbers, layout: Layout, *, batch_size: int | None, max_tokens: int | None, seed: int) -> Plan:
+def paired(  # noqa: PLR0913 - what PairBatchSampler is made of, each by its name
+    lengths: Numbers, layout: Layout, *, batch_size: int | None, max_tokens: int | None, window: int | None, seed: int
+) -> Plan:
     """The batches of ``PairBatchSampler``, in one process; pairs that it would refuse are left out."""
-    limits: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens}
+    limits: dict[str, Any] = {"batch_size": batch_size, "max_tokens": max_tokens, "window": window}
     sampler = PairBatchSampler(lengths, layout, **limits, seed=seed, oversize="drop")
     plan = sampler._planned()  # noqa: SLF001 - of this package: all batches in one array, which the iterator has as lists
     return Plan(plan.order.astype(np.int64), plan.bounds)
