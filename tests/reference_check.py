@@ -56,7 +56,8 @@ def reference_check(rows: Sequence[Row], asked: Asked) -> list[set[Fault]]:
         if all(_good(one) for one in ids):
             if ids in pairs:
                 found.add((None, "duplicate"))
-            pairs.append(ids)
+            elif not found:  # a good row is no duplicate of a bad one
+                pairs.append(ids)
         if not any(kind in REFUSED for _, kind in found):
             first_good = row if first_good is None else first_good
             for keys in [*asked.groups(), ["margin"]]:

@@ -179,7 +179,6 @@ def test_samples_that_cannot_be_taken_are_not_compared_with_others() -> None:
     rows = [{**row, "margin": "text"} for row in good(2)]
     del rows[1]["chosen_labels"]
     assert found(rows) == [(0, "margin", "type"), (1, "margin", "type"), (1, "chosen_labels", "missing")]
-    assert found([rows[0], rows[0]]) == [(0, "margin", "type"), (1, "margin", "type"), (1, None, "duplicate")]
 
 
 def test_several_faults_of_joined_rows() -> None:
@@ -245,10 +244,24 @@ def test_duplicates_are_looked_for_only_if_asked() -> None:
     assert found(rows, duplicates=False) == []
 
 
+def test_a_good_row_is_no_duplicate_of_a_bad_one() -> None:
+    """Else none of them would be left."""
+    row = full(pair(0))
+    bad = {**row, "chosen_labels": [1]}
+    unreadable = {**row, "margin": "text"}
+    assert found([bad, unreadable, row, row, bad]) == [
+        (0, "chosen_labels", "length_mismatch"),
+        (1, "margin", "type"),
+        (3, None, "duplicate"),
+        (4, "chosen_labels", "length_mismatch"),
+        (4, None, "duplicate"),
+    ]
+
+
 def test_pairs_are_the_same_by_ids_alone() -> None:
     """Other labels and numbers make no other pair; where a prompt ends does."""
     row = full(pair(0))
-    assert found([row, {**row, "chosen_labels": [1] * 5}]) == [(1, None, "duplicate")]
+    assert found([row, {**row, "chosen_labels": [1] * len(row["chosen_labels"])}]) == [(1, None, "duplicate")]
     assert found([{**row, "margin": 1.0}, {**row, "margin": 2.0}]) == [(1, None, "duplicate")]
     prompts = [Pair([1, 2], [3, 4], [3, 5]), Pair([1, 2, 3], [4], [5])]
     assert found([split(one) for one in prompts], SPLIT) == []
@@ -373,15 +386,15 @@ def test_a_layout_that_depends_on_the_keys() -> None:
 
 def test_a_report_shows_some_of_each_kind() -> None:
     rows = [{**row, "chosen_labels": [1]} for row in good(5)]
-    report = check([*rows, *good(1)], FULL)
+    report = check([*rows, *good(1), *good(1)], FULL)
     assert str(report) == "\n".join(
         [
-            "6 rows, of which 6 have problems",
+            "7 rows, of which 6 have problems",
             "  length_mismatch: 5",
             *(f"    row {row}: 'chosen_labels' has 1 tokens, but 'chosen_input_ids' has 5" for row in range(3)),
             "    and 2 more",
             "  duplicate: 1",
-            "    row 5: the same pair as row 0",
+            "    row 6: the same pair as row 5",
         ]
     )
     assert pickle.loads(pickle.dumps(report)) == report

@@ -10,6 +10,7 @@ import torch
 
 from data_sets import datasets, pa
 from dpo_collate import ImageTokens, PreferenceCollator, _media, check
+from dpo_collate.checking import Problem
 from dpo_collate.collator import _SIX_FIELDS
 from dpo_collate.layout import Column, Layout, Matrix, Media
 from pairs import IGNORED, Pair, full
@@ -197,6 +198,22 @@ def test_what_is_no_memory_for_is_raised(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(_media, "join", join)
     with pytest.raises(MemoryError):
         check([row(0, **images(1))], collator())
+
+
+def test_flags_are_there_for_the_tiles_of_all_rows_or_of_none() -> None:
+    flagged, plain = row(0, **images(2)), row(1, pixel_values=torch.zeros(1, 3, 2, 2), image_flags=None)
+    expected = "expected flags of the tiles of all rows, or of none"
+    assert check([flagged, row(2), plain], collator()).problems == (
+        Problem(2, "image_flags", "not_in_all", f"row 2: no 'image_flags', but row 0 has it: {expected}"),
+    )
+    assert messages([plain, flagged]) == [
+        f"row 1: 'image_flags' is there, but row 0 has tiles and none: {expected}",
+    ]
+    assert messages([plain, row(2, pixel_values=torch.zeros(1, 3, 2, 2))]) == []
+    with pytest.raises(
+        KeyError, match=r"^\"sample 1: no 'image_flags', but 'pixel_values' has 1 tiles: "
+    ):
+        collator()([flagged, plain])
 
 
 def test_pairs_with_other_images_are_no_duplicates() -> None:

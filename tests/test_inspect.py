@@ -384,7 +384,7 @@ def test_of_many_pairs_some_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("limit", [{"batch_size": 4}, {"max_tokens": 40_000}])
-def test_drawn_pairs_pad_as_all_would(monkeypatch: pytest.MonkeyPatch, limit: dict[str, int]) -> None:
+def test_drawn_pairs_pad_as_all_would(monkeypatch: pytest.MonkeyPatch, limit: dict[str, Any]) -> None:
     monkeypatch.setattr(inspecting, "SAMPLE", 1000)
     prompt, chosen, _ = log_normal(4000)
     lengths = np.column_stack([prompt, chosen])

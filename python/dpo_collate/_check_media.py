@@ -42,6 +42,8 @@ class Images:
 
     def __init__(self) -> None:
         self._first: dict[str, Entry] = {}
+        self._flagged: dict[str, tuple[int, bool]] = {}
+        """By the name of flags: the first good row that has tiles, and whether they have flags."""
 
     def look(self, form: Form, sample: Any, row: int) -> tuple[list[Fault], bytes | None]:
         """What is wrong with one row's images.
@@ -63,11 +65,30 @@ class Images:
             with noted.noting("too_large"):
                 budget = Budget(form.collator.max_batch_bytes, 0 if rest is None else rest.nbytes)
                 _media.join(found, form.media, budget, Target(form.collator.return_tensors == "pt", "heap"))
+        if not noted.faults:
+            noted.faults += self._unlike_flags(form, found, row)
         for medium in form.media:
             for entry in found.get(medium.name, ()):
                 with noted.noting("images_differ", own=row):
                     self._compare(medium, entry, row)
         return noted.faults, _digest(found) if len(found) == len(form.media) else None
+
+    def _unlike_flags(self, form: Form, found: dict[str, list[Entry]], row: int) -> Iterator[Fault]:
+        """In a batch the tiles of all rows have flags, or those of none."""
+        for flags in form.media:
+            if flags.flags_of is None or not found[flags.flags_of]:
+                continue
+            flagged = bool(found[flags.name])
+            first, expected = self._flagged.setdefault(flags.name, (row, flagged))
+            if flagged != expected:
+                key = flags.keys[0]
+                what = (
+                    f"'{key}' is there, but row {first} has tiles and none"
+                    if flagged
+                    else f"no '{key}', but row {first} has it"
+                )
+                sentence = f"row {row}: {what}: expected flags of the tiles of all rows, or of none"
+                yield row, key, "not_in_all", sentence
 
     def _compare(self, medium: Media, entry: Entry, row: int) -> None:
         """Tiles are like those of the first row that has any, or no batch can have both."""

@@ -238,20 +238,20 @@ class Checker:
         pictured = [begin + index for index in _with_media(samples, form.media_keys)]
         looked = form.whole.look(samples, begin, pictured, self._seen)
         faults = [(row, key, kind, message) for row, kind, key, message in looked.problems]
-        duplicates, digests = looked.duplicates, dict(looked.apart)
+        digests = dict(looked.apart)
         if looked.refused:
             faults += _more(form, samples, begin, looked.refused)
         if looked.not_taken:  # a list of one
-            own = form.own.look(samples, begin, pictured, self._seen)
+            own = form.own.look(samples, begin, pictured, None)
             faults += [(row, key, kind, message) for row, kind, key, message in own.problems if kind in OWN]
-            duplicates, digests = own.duplicates, dict(own.apart)
-        faults = _once(faults) + [_duplicate(row, first) for row, first in duplicates]
+        faults = _once(faults) + [_duplicate(row, first) for row, first in looked.duplicates]
         counted = looked.refused if form.collator.counted_tokens() else ()
         for row in sorted({*pictured, *looked.counted, *counted}):
             found, digest = self._images.look(form, _rows(samples, [row - begin]), row)
             faults += found
             if row in digests and digest is not None and self._seen is not None:
-                first = self._seen.first(_combined(digests[row], digest), row)
+                good = all(known[0] != row for known in faults)
+                first = self._seen.first(_combined(digests[row], digest), row, good)
                 faults += [] if first is None else [_duplicate(row, first)]
         return sorted(faults, key=lambda found: found[0])
 
@@ -343,7 +343,7 @@ def check(
     ``empty_completion``  a completion has no tokens (or the whole row, where prompts are in it)
     ``all_ignored``       labels are all ``label_pad_token_id``, or a mask of what is scored is all 0
     ``equal_sides``       chosen and rejected are equal, token for token, and so are their images
-    ``duplicate``         the same tokens, and the same images, were in a row before
+    ``duplicate``         the same tokens, and the same images, were in a good row before
     ``vocabulary``        an id, or a label, is less than 0 or not less than ``vocab_size``
     ``not_in_all``        masks, numbers or other values that all samples or none must have are there and were not in
                           the first good row, or the other way round

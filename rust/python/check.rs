@@ -216,6 +216,8 @@ impl RowCheck {
         };
         for (sample, looked) in looked.into_iter().enumerate() {
             let row = first + sample;
+            // A good row is no duplicate of a bad one: of those that come twice a good one is to be left.
+            let good = looked.error.is_none() && looked.found.is_empty() && !broken.contains(&sample);
             if let Some(error) = looked.error {
                 let error = CollateError { sample: Some(sample), ..error };
                 if gathered.table().is_some_and(|table| lacks_column(table, &error)) {
@@ -241,7 +243,7 @@ impl RowCheck {
             if let (Some(digest), Some(seen)) = (looked.digest, &mut looking.seen) {
                 if looking.apart.binary_search(&row).is_ok() {
                     looking.found.apart.push((row, digest.into()));
-                } else if let Some(first) = seen.look_up(digest, row)? {
+                } else if let Some(first) = seen.look_up(digest, row, good)? {
                     looking.found.duplicates.push((row, first));
                 }
             }

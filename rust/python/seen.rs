@@ -22,9 +22,9 @@ impl Seen {
         Self::default()
     }
 
-    /// The row that had this digest first; None: it is this one.
-    fn first(&mut self, digest: (u64, u64), row: usize) -> PyResult<Option<usize>> {
-        self.look_up(digest.into(), row)
+    /// The row before that had this digest; None: there is none. `keep`: later rows may be the same as this one.
+    fn first(&mut self, digest: (u64, u64), row: usize, keep: bool) -> PyResult<Option<usize>> {
+        self.look_up(digest.into(), row, keep)
     }
 
     fn __len__(&self) -> usize {
@@ -33,8 +33,11 @@ impl Seen {
 }
 
 impl Seen {
-    /// The row that had this digest first; none: it is this one.
-    pub(super) fn look_up(&mut self, digest: Digest, row: usize) -> PyResult<Option<usize>> {
+    /// The row before that had this digest; none: there is none. `keep`: later rows may be the same as this one.
+    pub(super) fn look_up(&mut self, digest: Digest, row: usize, keep: bool) -> PyResult<Option<usize>> {
+        if !keep {
+            return Ok(self.first.get(&digest).copied().filter(|&first| first != row));
+        }
         self.first.try_reserve(1).map_err(|_| {
             PyMemoryError::new_err("there is no memory to remember pairs by: duplicates=False does not look for them")
         })?;
