@@ -210,9 +210,7 @@ def test_flags_are_there_for_the_tiles_of_all_rows_or_of_none() -> None:
         f"row 1: 'image_flags' is there, but row 0 has tiles and none: {expected}",
     ]
     assert messages([plain, row(2, pixel_values=torch.zeros(1, 3, 2, 2))]) == []
-    with pytest.raises(
-        KeyError, match=r"^\"sample 1: no 'image_flags', but 'pixel_values' has 1 tiles: "
-    ):
+    with pytest.raises(KeyError, match=r"^\"sample 1: no 'image_flags', but 'pixel_values' has 1 tiles: "):
         collator()([flagged, plain])
 
 

@@ -232,3 +232,15 @@ def test_what_says_lengths() -> None:
         assert list(sampler(data, COLLATOR, batch_size=4)) == wanted
     any_stem = Layout("any", (Matrix((("*",),), (Column("{}", pad="pad_token_id"),), tokens="{}_input_ids"),))
     assert list(sampler(plain(), any_stem, batch_size=4)) == wanted
+
+
+def test_flat_batches_of_a_size_are_of_about_one_size() -> None:
+    """They are as they come. Filled up, they would be of all sizes, and rounded up by more."""
+    lengths = np.exp(np.random.default_rng(0).normal(6, 0.8, (4000, 2))).astype(np.int64)
+    tokens = lengths.sum(1).reshape(500, 8).sum(1)
+    buckets = np.array([*np.quantile(tokens, [0.2, 0.4, 0.6, 0.8]).astype(int), 8 * lengths.sum(1).max()])
+    collator = PreferenceCollator("padding_free", pad_token_id=0, buckets=tuple(buckets.tolist()))
+    sampler = PairBatchSampler(lengths, collator, batch_size=8)
+    assert len(sampler) == 500
+    as_they_come = 1 - tokens.sum() / buckets[buckets.searchsorted(tokens)].sum()
+    assert sampler.padding_share() < as_they_come + 0.05

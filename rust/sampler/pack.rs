@@ -16,7 +16,10 @@ pub(super) fn in_order(pairs: &Pairs, rules: &Rules, order: Vec<u32>) -> Batches
 pub(super) fn by_length(pairs: &Pairs, rules: &Rules, mut order: Vec<u32>, random: &mut Random) -> Batches {
     let window = rules.window(order.len());
     let shares = Shares::new(pairs, rules, &order);
-    let capacity = capacity(&pairs.grids, rules.limits).filter(|_| rules.multiple_of == 1);
+    // Where the number of pairs is all that is limited, batches as they come are of about one size; filled up to the
+    // largest bucket, they would be of all sizes, and most of them rounded up by much.
+    let filled = rules.multiple_of == 1 && !rules.limits.only_batch_size();
+    let capacity = capacity(&pairs.grids, rules.limits).filter(|_| filled);
     let mut ends = Vec::new();
     let (mut begin, mut end) = (0, 0);
     // Where windows begin differs from epoch to epoch.
