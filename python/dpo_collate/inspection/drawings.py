@@ -184,7 +184,7 @@ def _dots(found: Inspection, choices: list[Choice], by: str, floors: dict[str, f
     axes.set_xlim(-2, 102)
     axes.tick_params(axis="y", length=0)
     axes.grid(visible=False, axis="y")
-    axes.set_xlabel("share of padding, %" + ("\n(grey: what no way can go below)" if any(floors.values()) else ""))
+    axes.set_xlabel("share of padding, %" + ("\n(grey: the least of any way)" if any(floors.values()) else ""))
     _legend(figure, axes, 2)
     parts = [
         f"{row}: "
