@@ -128,6 +128,25 @@ def test_prompts_by_themselves(pairs: list[tuple[int, int, int]], batch_size: in
     assert found.choice(layout="separate") == again.choice()
 
 
+@settings(max_examples=15)
+@given(pairs=st.lists(st.tuples(*[st.integers(0, 6)] * 3), min_size=1, max_size=8), limit=st.integers(1, 6))
+def test_the_same_pairs_have_nothing_to_score_as_for_the_collator(
+    pairs: list[tuple[int, int, int]], limit: int
+) -> None:
+    pairs = [(0, 1, 1), *pairs]
+    lengths = np.array(pairs)
+    collator = PreferenceCollator(inputs="split", pad_token_id=0, return_tensors="np", max_length=limit)
+    found = inspect(lengths[:, 1:] + lengths[:, :1], collator, parts={"prompt": lengths[:, 0]})
+    raised = 0
+    for index in range(len(pairs)):
+        try:
+            collated(collator, lengths, ways.Plan(np.array([index]), np.array([0, 1])))
+        except ValueError as error:
+            assert "leaves nothing to score" in str(error)  # noqa: PT017 - some are refused, and counted
+            raised += 1
+    assert (found.unscored, found.refused, found.sampled) == (raised, raised, len(pairs) - raised)
+
+
 def test_no_way_goes_below_what_sides_of_one_width_force() -> None:
     prompt, chosen, rejected = log_normal(2000)
     lengths = np.column_stack([prompt + chosen, prompt + rejected])
@@ -162,10 +181,12 @@ def test_sorted_pairs_come_with_the_longest_first() -> None:
     assert plan.bounds.tolist() == [0, 3, 4]
 
 
-@given(pairs=rows, limit=st.none() | st.integers(1, 60))
-def test_what_is_cut(pairs: list[tuple[int, int]], limit: int | None) -> None:
+@given(pairs=rows, limit=st.none() | st.integers(1, 60), prompts=st.lists(st.integers(0, 600), min_size=25))
+def test_what_is_cut(pairs: list[tuple[int, int]], limit: int | None, prompts: list[int]) -> None:
     lengths = np.array(pairs) * 30
-    found = cuts(lengths, limit)
+    prompt = np.minimum(prompts[: len(pairs)], lengths.min(axis=1))
+    found = cuts(lengths, limit, prompts=prompt)
+    assert cuts(lengths, limit) == tuple(dataclasses.replace(each, unscored=None) for each in found)
     limits = [each.max_length for each in found]
     assert limits == sorted(set(limits))
     longest = lengths.max()
@@ -178,6 +199,10 @@ def test_what_is_cut(pairs: list[tuple[int, int]], limit: int | None) -> None:
         assert each.tokens == sum(map(sum, over))
         assert each.pair_share == each.pairs / len(pairs)
         assert each.row_share == each.rows / (2 * len(pairs))
+        assert each.unscored == sum(
+            any(length > own and min(length, each.max_length) <= own for length in pair)
+            for pair, own in zip(lengths.tolist(), prompt.tolist(), strict=True)
+        )
         assert each.token_share == (each.tokens / lengths.sum() if lengths.sum() else 0)
         assert each.rows or each.why
         if each.why.startswith("percentile"):

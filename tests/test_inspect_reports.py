@@ -51,7 +51,7 @@ def test_advice_is_ordered_by_what_it_saves(long_tailed: Inspection) -> None:
     assert said(long_tailed)["sampler"] == (
         f"`concatenated` with PairBatchSampler(max_tokens=16384) pads {percent(after.share)} where shuffled batches "
         f"pad {percent(before.share)}: {fewer:.1f} times fewer padded tokens, {percent(long_tailed.advice[0].saves)} "
-        f"fewer tokens in all. LengthGroupedSampler of transformers pads "
+        f"fewer cells in all. LengthGroupedSampler of transformers pads "
         f"{percent(long_tailed.choice(way='grouped').share)}."
     )
     separate = long_tailed.choice(layout="separate", way="budget")
@@ -62,9 +62,11 @@ def test_advice_is_ordered_by_what_it_saves(long_tailed: Inspection) -> None:
     )
     best = long_tailed.choice(rounding="best 8 buckets", way="budget")
     exact = long_tailed.choice(rounding="exact", way="budget")
+    multiple = long_tailed.choice(rounding="multiple of 128", way="budget")
     assert said(long_tailed)["buckets"] == (
         f"For compiled models and CUDA graphs: buckets={best.buckets} give {best.shapes} shapes where exact widths "
-        f"give {exact.shapes}, for {percent(best.padded / exact.padded - 1)} more cells."
+        f"give {exact.shapes}, for {percent(best.padded / exact.padded - 1)} more cells; a multiple of 128 gives "
+        f"{multiple.shapes} shapes for {percent(multiple.padded / exact.padded - 1)} more cells."
     )
 
 
@@ -129,6 +131,58 @@ def test_what_must_be_known_comes_first() -> None:
     assert two.advice[0].text.startswith("3 pairs have more padded tokens by themselves than max_tokens=50: ")
 
 
+def test_pairs_of_which_nothing_is_left_to_score() -> None:
+    rows = np.array([[9, 7], [9, 7], [5, 3], [60, 2], [7, 7]])
+    prompts = {"prompt": [6, 7, 2, 1, 7]}
+    collator = PreferenceCollator(pad_token_id=0, inputs="split", max_length=7)
+    found = inspect(rows, collator, parts=prompts)
+    assert (found.refused, found.unscored, found.sampled) == (1, 1, 4)
+    assert found.advice[0].text == (
+        "1 pair has a prompt of max_length=7 tokens or more: nothing of its completions would be left, and the "
+        "collator refuses it; `dpo-collate check --write-clean` leaves it out. No batch here has it."
+    )
+    assert found.advice[1].topic == "cut"
+    more = inspect(rows, replace(collator, max_length=6, buckets=(6, 8)), parts=prompts)
+    assert more.advice[0].text.startswith("2 pairs have a prompt of max_length=6 tokens or more: nothing of their ")
+    assert more.advice[0].text.endswith("leaves them out. No batch here has them.")
+    table = tables(found)[-1]
+    assert table.columns[-1] == "pairs refused"
+    assert ("7 (the collator's)", "3", "60%", "30%", "49%", "1") in table.rows
+    assert table.text.endswith("nothing left to score: the collator refuses such pairs.")
+    unknown = tables(inspect(rows, collator))[-1]
+    assert unknown.columns[-1] == "of tokens"
+    assert unknown.text.endswith("not known here, but `dpo-collate check` finds such pairs.")
+    for mode in ("keep_end", "error"):
+        other = inspect(rows, replace(collator, truncation_mode=mode), parts=prompts)
+        assert other.unscored == 0
+        assert tables(other)[-1].columns[-1] == "of tokens"
+        assert tables(other)[-1].text == "What would be lost if rows were truncated."
+
+
+def test_your_widths_and_multiples() -> None:
+    prompt, chosen, _ = log_normal(3000)
+    lengths = np.column_stack([prompt + chosen, prompt + chosen])
+    found = inspect(lengths, PreferenceCollator("concatenated", pad_token_id=0, pad_to_multiple_of=8))
+    own, best, multiple = (
+        found.choice(rounding=each, way="pairs") for each in (None, "best 8 buckets", "multiple of 128")
+    )
+    assert said(found)["buckets"].endswith(
+        f" shapes where your widths give {own.shapes}, for {percent(best.padded / own.padded - 1)} more cells; a "
+        f"multiple of 128 gives {multiple.shapes} shapes for {percent(multiple.padded / own.padded - 1)} more cells."
+    )
+    # No other multiple is said where it has more cells than the buckets.
+    many = [[65, 65]] * 2000 + [[length, length] for length in range(100, 3000, 64)]
+    coarse = inspect(many, PreferenceCollator(pad_token_id=0, pad_to_multiple_of=64), batch_size=1, buckets=3)
+    assert re.search(r"where your widths give \d+, for [\d.]+% fewer cells\.$", said(coarse)["buckets"])
+
+
+def test_lengths_of_tiles_are_no_tokens() -> None:
+    assert tables(inspect([[3, 4]], "separate"))[0].columns[0] == "tokens"
+    with_tiles = tables(inspect([[3, 4]], "separate", tiles=[1]))[0]
+    assert with_tiles.columns[0] == "tokens or tiles"
+    assert with_tiles.text.endswith("Lengths are those before truncation.")
+
+
 def test_widths_that_are_rounded_too_far() -> None:
     rows = np.array([[5, 3], [6, 2], [2, 8], [4, 4]] * 3)
     found = inspect(rows, PreferenceCollator(pad_token_id=0, pad_to_multiple_of=64), batch_size=2)
@@ -177,7 +231,7 @@ def test_a_budget_that_is_too_large() -> None:
 def test_little_is_not_called_many_times() -> None:
     rows = [[50, 50]] * 996 + [[600, 600]] * 4
     found = inspect(rows, PreferenceCollator(pad_token_id=0, pad_to_multiple_of=512))
-    assert "fewer tokens in all" in said(found)["sampler"]
+    assert "fewer cells in all" in said(found)["sampler"]
     assert "times" not in said(found)["sampler"]
 
 
@@ -188,7 +242,7 @@ def test_cells_are_compared_token_by_token() -> None:
     best, exact = (found.choice(rounding=each, way="budget") for each in ("best 3 buckets", "exact"))
     assert best.real < exact.real
     more = (best.padded / best.real) / (exact.padded / exact.real) - 1
-    assert said(found)["buckets"].endswith(f", for {percent(more)} more cells.")
+    assert f" where exact widths give {exact.shapes}, for {percent(more)} more cells; " in said(found)["buckets"]
     assert more > 0
 
 
@@ -258,13 +312,18 @@ def test_notes_say_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspecting, "SAMPLE", 2)
     some = inspect([[3, 4]] * 5, "separate")
     assert "Batches were formed of 2 pairs, drawn at random from 5." in " ".join(printed(some).split())
+    many = inspect([[3, 4]] * 4999 + [[99, 9]], PreferenceCollator(pad_token_id=0, buckets=(8,)), batch_size=2)
+    assert {row[1] for row in tables(many)[2].rows} == {"about 2.5k"}
+    assert tables(many)[2].text.startswith("Batches of `separate`, of 2 pairs that were drawn; ")
+    assert tables(many)[3].text.endswith("of PairBatchSampler have, of 2 pairs that were drawn.")
+    assert {row[1] for row in tables(some)[2].rows} == {"about 2"}
     flat = inspect([[9, 9]] * 2, PreferenceCollator("padding_free", pad_token_id=0, buckets=(18,)), batch_size=2)
     assert "*: some of the batches are longer than the largest bucket" in " ".join(printed(flat).split())
     assert re.search(r"padding_free\s+-\*", printed(flat))
     # A width of 64 is more than a batch may have.
     small = printed(inspect([[9, 9]] * 2, PreferenceCollator(pad_token_id=0, max_length=20), max_tokens=40))
     assert "max_length=20" in small.splitlines()[1]
-    assert re.search(r"multiple of 64 +86% +86% +86% +86% +-\n", small)
+    assert re.search(r"multiple of 64 +86% +86% +86% +86% +- +-\n", small)
 
 
 def test_drawings_have_room_for_their_texts(long_tailed: Inspection) -> None:
@@ -272,7 +331,7 @@ def test_drawings_have_room_for_their_texts(long_tailed: Inspection) -> None:
         drawing.figure.draw_without_rendering()
         for axes in drawing.figure.axes:
             box = axes.xaxis.label.get_window_extent()
-            assert drawing.figure.bbox.x0 <= box.x0 < box.x1 <= drawing.figure.bbox.x1, drawing.name
+            assert drawing.figure.bbox.x0 + 12 <= box.x0 < box.x1 <= drawing.figure.bbox.x1 - 12, drawing.name
 
 
 def test_plots_are_written(long_tailed: Inspection, tmp_path: Path) -> None:
@@ -371,8 +430,15 @@ def test_the_page_has_the_figures_and_asks_for_nothing(long_tailed: Inspection, 
     assert read.rows["batches"][1][5:] == [nbytes(first.bytes_mean), nbytes(first.bytes_most), f"{first.shapes:,}"]
     assert read.rows["max-length"][1][0] == "512"
     assert [row[2:] for row in read.rows["max-length"][1:]] == [
-        [percent(each.pair_share), percent(each.row_share), percent(each.token_share)] for each in long_tailed.cuts
+        [*map(percent, (each.pair_share, each.row_share, each.token_share)), f"{each.unscored:,}"]
+        for each in long_tailed.cuts
     ]
+    own = [each for each in long_tailed.choices if each.layout == "concatenated"]
+    shapes = {each.rounding: each.shapes for each in own if each.way == "budget"}
+    assert {row[0]: row[-1] for row in read.rows["widths"]} == {
+        "widths": "shapes",
+        **{name: f"{number:,}" for name, number in shapes.items()},
+    }
     assert [row[-1] for row in read.rows["buckets"][1:]] == [
         ", ".join(map(str, each.buckets)) for each in long_tailed.bucket_lists
     ]
@@ -385,6 +451,12 @@ PROBE = """<script>onload = () => parent.postMessage({
     requests: performance.getEntriesByType("resource").length,
     paper: getComputedStyle(document.body).backgroundColor,
     axis: getComputedStyle(document.querySelector("svg text")).fill,
+    fixed: [...document.querySelectorAll(".scroll")].every((each) => {
+        const cell = each.querySelector("tbody th"), left = cell.getBoundingClientRect().left;
+        each.scrollLeft = 60;
+        return cell.getBoundingClientRect().left === left;
+    }),
+    shadow: getComputedStyle(document.querySelector(".scroll")).backgroundAttachment,
     wide: [...document.querySelectorAll(".scroll")].map((each) => each.scrollWidth >= each.clientWidth).length,
 }, "*")</script>"""
 
@@ -409,6 +481,8 @@ def test_a_browser_as_wide_as_a_phone(long_tailed: Inspection, tmp_path: Path) -
         found[name] = json.loads(text[1])
         assert found[name]["inner"] == 390
         assert found[name]["width"] <= 390
+        assert found[name]["fixed"]
+        assert found[name]["shadow"] == "local, local, scroll, scroll"
         assert (found[name]["outside"], found[name]["requests"], found[name]["wide"]) == ([], 0, 6)
     assert (found["light"]["paper"], found["dark"]["paper"]) == ("rgb(255, 255, 255)", "rgb(20, 24, 28)")
     assert (found["light"]["axis"], found["dark"]["axis"]) == ("rgb(29, 35, 41)", "rgb(228, 232, 236)")

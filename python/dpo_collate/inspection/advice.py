@@ -24,6 +24,9 @@ _RARE: Final = 0.001
 _COSTLY: Final = 0.5
 """Few shapes that take so many more cells, for each of them, help nobody."""
 
+_FEW: Final = 2
+"""Where there are more than so many times as many shapes, the others are few."""
+
 _TIMES: Final = 1.05
 """Less would be written as 1.0 times."""
 
@@ -42,12 +45,21 @@ def advice(found: Inspection) -> tuple[Advice, ...]:
 
 
 def _refusals(found: Inspection) -> Iterator[Advice]:
-    if found.refused:
+    longer = found.refused - found.unscored
+    if longer:
         limits = ["max_length"] if any(cut.why == "refused" for cut in found.cuts) else []
         limits += ["the largest bucket"] if found.choice().buckets else []
         text = (
-            f"The collator refuses {counted(found.refused, 'pair')} of {count(found.pairs)}, as rows are longer than "
+            f"The collator refuses {counted(longer, 'pair')} of {count(found.pairs)}, as rows are longer than "
             f"{' or '.join(limits) or 'it allows'}. No batch here has them."
+        )
+        yield Advice(0.0, "refused", text)
+    if found.unscored:
+        their, them = ("its", "it") if found.unscored == 1 else ("their", "them")
+        text = (
+            f"{counted(found.unscored, 'pair has', 'pairs have')} a prompt of max_length={found.max_length} tokens or "
+            f"more: nothing of {their} completions would be left, and the collator refuses {them}; "
+            f"`dpo-collate check --write-clean` leaves {them} out. No batch here has {them}."
         )
         yield Advice(0.0, "refused", text)
     if found.too_large:
@@ -86,7 +98,7 @@ def _sampler(found: Inspection, now: Choice) -> Iterator[Advice]:
     if saves >= _LEAST:
         text = (
             f"`{found.layout}` with {called(found, best.way)} pads {percent(best.share)} where shuffled batches pad "
-            f"{percent(now.share)}: {_fewer(now, best)}{percent(saves)} fewer tokens in all. LengthGroupedSampler of "
+            f"{percent(now.share)}: {_fewer(now, best)}{percent(saves)} fewer cells in all. LengthGroupedSampler of "
             f"transformers pads {percent(found.choice(way='grouped').share)}."
         )
         yield Advice(saves, "sampler", text)
@@ -190,19 +202,34 @@ def _outliers(found: Inspection) -> Iterator[Advice]:
 
 def _static(found: Inspection) -> Iterator[Advice]:
     """Few shapes, for compiled models."""
-    way = found.proposed
-    own, exact = found.choice(way=way), found.choice(rounding="exact", way=way)
+    own = found.choice(way=found.proposed)
+    widths = "exact widths" if own.rounding == "exact" else "your widths"
     for best in _best_buckets(found):
-        if not own.buckets and exact.shapes > 2 * best.shapes:
-            more = -_saved(exact, best)
-            if more > _COSTLY:
-                continue
-            text = (
-                f"For compiled models and CUDA graphs: buckets={best.buckets} give {counted(best.shapes, 'shape')} "
-                f"where exact widths give {count(exact.shapes)}, for "
-                f"{percent(more)} more cells."
-            )
-            yield Advice(0.0, "buckets", text)
+        if own.buckets or own.shapes <= _FEW * best.shapes or -_saved(own, best) > _COSTLY:
+            continue
+        text = (
+            f"For compiled models and CUDA graphs: buckets={best.buckets} give {counted(best.shapes, 'shape')} where "
+            f"{widths} give {count(own.shapes)}, for {_more(own, best)} cells"
+        )
+        multiples = [
+            each
+            for each in found.choices
+            if each.layout == found.layout
+            and each.way == found.proposed
+            and each.multiple_of > own.multiple_of
+            and own.shapes > _FEW * each.shapes
+            and _saved(best, each) > 0
+        ]
+        if multiples:
+            few = min(multiples, key=lambda each: each.shapes)
+            text += f"; a {few.rounding} gives {counted(few.shapes, 'shape')} for {_more(own, few)} cells"
+        yield Advice(0.0, "buckets", f"{text}.")
+
+
+def _more(before: Choice, after: Choice) -> str:
+    """How many cells more it has for each token: ``"9.1% more"``."""
+    saves = _saved(before, after)
+    return f"{percent(saves)} fewer" if saves > 0 else f"{percent(-saves)} more"
 
 
 def _nothing(now: Choice) -> str:

@@ -128,6 +128,8 @@ class Cut:
         row_share: Their share of all rows.
         tokens: How many tokens are lost.
         token_share: Their share of all tokens.
+        unscored: How many pairs have nothing left of a completion, as the prompt alone has ``max_length`` tokens or
+            more; None where prompts are not known, or the collator does not keep the start of rows.
     """
 
     max_length: int
@@ -138,6 +140,7 @@ class Cut:
     row_share: float
     tokens: int
     token_share: float
+    unscored: int | None = None
 
 
 @dataclass(frozen=True)
@@ -202,6 +205,8 @@ class Inspection:
     Attributes:
         pairs: How many pairs there are.
         refused: How many of them the collator would refuse. They are in no batch here.
+        unscored: How many of the refused have a prompt that leaves nothing of a completion within ``max_length``; 0
+            where prompts are not known.
         too_large: How many more exceed ``max_tokens`` by themselves, so that ``PairBatchSampler`` would refuse them.
         sampled: How many pairs the batches were formed of: all that are left, or that many, drawn at random.
         layout: Name of the collator's layout.
@@ -209,6 +214,7 @@ class Inspection:
         batch_size: Pairs of a batch.
         max_tokens: Most cells of a batch, if that was asked for.
         max_length: The collator's ``max_length``, if there is one.
+        truncation_mode: Its ``truncation_mode``; None where that differs between matrices.
         seed: What the random orders were drawn with.
         distributions: Of each part, of the longer side, and of tiles.
         choices: Every layout and every way with the collator's own widths; its own layout with the other widths.
@@ -223,6 +229,7 @@ class Inspection:
 
     pairs: int
     refused: int
+    unscored: int
     too_large: int
     sampled: int
     layout: str
@@ -230,6 +237,7 @@ class Inspection:
     batch_size: int
     max_tokens: int | None
     max_length: int | None
+    truncation_mode: str | None
     seed: int
     distributions: tuple[Distribution, ...]
     choices: tuple[Choice, ...]

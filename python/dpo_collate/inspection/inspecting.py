@@ -17,10 +17,10 @@ from dpo_collate._wildcards import has_wildcards
 from . import padding, ways
 from .advice import advice
 from .buckets import best_buckets
-from .cuts import cuts
+from .cuts import cuts, unscored
 from .distributions import distributions
 from .figures import BucketList, Choice, Inspection, Memory
-from .layouts import Form, bare, forms, joined, row_names
+from .layouts import Form, bare, forms, joined, prompts_of, row_names
 from .padding import EXACT, Batches, Rounding, Tiles
 
 if TYPE_CHECKING:
@@ -72,8 +72,9 @@ def inspect(  # noqa: PLR0913 - a question with many options, each by its name
         lengths: Tokens of the rows of each pair, int64 ``[n, rows]``, as :func:`dpo_collate.datasets.lengths` has them.
         collator: A collator, a layout, or the name of a layout.
         parts: Other lengths of the pairs by name, ``[n]`` each, whose distributions are shown. With ``"prompt"`` the
-            layout ``prompt_left`` is among those that are compared, and the completions of ``prompt + chosen`` are
-            shown by themselves; ``"tiles"`` stands for the next argument.
+            layout ``prompt_left`` is among those that are compared, the completions of ``prompt + chosen`` are shown
+            by themselves, and pairs of whose completions truncation leaves nothing are found; ``"tiles"`` stands for
+            the next argument.
         tiles: How many tiles of images each pair has, ``[n]``.
         tile_bytes: Bytes of a tile, such as ``3 * 448 * 448 * 2``; without it tiles count no bytes.
         batch_size: Pairs of a batch.
@@ -133,7 +134,13 @@ def _inspected(
     layout: Layout, lengths: Numbers, parts: dict[str, Numbers], tiles: Tiles | None, ask: _Ask
 ) -> Inspection:
     rounding = padding.rounding_of(layout)
-    wrong = padding.refused(layout, lengths)
+    rows, max_length = joined(layout, lengths), _max_length(layout)
+    mode = _truncation_mode(layout)
+    prompts = prompts_of(layout, lengths, parts) if mode == "keep_start" else None
+    empty = np.zeros(len(lengths), np.bool_)
+    if prompts is not None and max_length is not None:
+        empty = unscored(rows, prompts, max_length)
+    wrong = padding.refused(layout, lengths) | empty
     if wrong.all():
         raise ValueError(f"the collator would refuse all {len(lengths)} pairs: every one is longer than it allows")
     found = forms(layout, lengths, parts)
@@ -145,8 +152,6 @@ def _inspected(
     epochs = _Epochs(tuple(form.only(chosen) for form in found), chosen_tiles, ask, window)
     proposed, lists = _bucket_lists(epochs, found[0].only(~wrong).lengths)
     choices = tuple(_choices(epochs, rounding, lists))
-    rows = joined(layout, lengths)
-    max_length = _max_length(layout)
     own = [choice for choice in choices if (choice.layout, choice.rounding) == (layout.name, rounding.name)]
     parts_found = distributions(_named(layout, lengths, parts), "tokens")
     if tiles is not None:
@@ -154,6 +159,7 @@ def _inspected(
     values: dict[str, Any] = {
         "pairs": len(lengths),
         "refused": int(wrong.sum()),
+        "unscored": int(empty.sum()),
         "too_large": too_large,
         "sampled": len(chosen),
         "layout": layout.name,
@@ -161,11 +167,12 @@ def _inspected(
         "batch_size": ask.batch_size,
         "max_tokens": ask.max_tokens,
         "max_length": max_length,
+        "truncation_mode": mode,
         "seed": ask.seed,
         "distributions": parts_found,
         "choices": choices,
         "least": tuple(padding.least(form.layout, form.lengths) for form in epochs.forms),
-        "cuts": cuts(rows, max_length, refused=_refuses_long(layout)),
+        "cuts": cuts(rows, max_length, refused=_refuses_long(layout), prompts=prompts),
         "proposed": proposed,
         "bucket_lists": tuple(lists),
         "memory": tuple(_memory(choice, ask) for choice in own),
@@ -335,6 +342,12 @@ def _max_length(layout: Layout) -> int | None:
 
 def _refuses_long(layout: Layout) -> bool:
     return any(grid.length.truncation_mode == "error" for grid in grids_of(layout))
+
+
+def _truncation_mode(layout: Layout) -> str | None:
+    """Which end of rows all matrices keep, or that what is longer is an error."""
+    modes: set[str] = {grid.length.truncation_mode for grid in grids_of(layout)}
+    return modes.pop() if len(modes) == 1 else None
 
 
 def _named(layout: Layout, lengths: Numbers, parts: dict[str, Numbers]) -> dict[str, Numbers]:

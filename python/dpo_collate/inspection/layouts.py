@@ -60,6 +60,11 @@ def joined(layout: Layout, lengths: Numbers) -> Numbers:
     return lengths
 
 
+def prompts_of(layout: Layout, lengths: Numbers, parts: Mapping[str, Numbers]) -> Numbers | None:
+    """How long prompts are, where that is known, ``[n]``."""
+    return lengths[:, 0] if _is_prompt_left(layout) else parts.get("prompt")
+
+
 def forms(layout: Layout, lengths: Numbers, parts: Mapping[str, Numbers]) -> tuple[Form, ...]:
     """The layout itself, and the others that these pairs could have.
 
@@ -74,7 +79,7 @@ def forms(layout: Layout, lengths: Numbers, parts: Mapping[str, Numbers]) -> tup
     rows = joined(layout, lengths)
     if rows.shape[1] != 2:
         return tuple(found)
-    prompts = lengths[:, 0] if _is_prompt_left(layout) else parts.get("prompt")
+    prompts = prompts_of(layout, lengths, parts)
     known = {_signature(layout)}
     for name in _OTHERS:
         other = bare(named(name))

@@ -37,16 +37,13 @@ class Table:
 def tables(found: Inspection) -> tuple[Table, ...]:
     """All tables of the findings."""
     return (
-        Table("lengths", "Lengths", _of_lengths(found), "lengths", _LENGTHS, tuple(map(_length, found.distributions))),
+        _lengths(found),
         _by_layout(found),
         _batches(found),
         _by_rounding(found),
         _buckets(found),
         _cuts(found),
     )
-
-
-_LENGTHS = ("tokens", "least", "mean", "50%", "90%", "99%", "most")
 
 
 def notes(found: Inspection) -> tuple[str, ...]:
@@ -89,11 +86,17 @@ def facts(found: Inspection) -> str:
     return text if found.max_tokens is None else f"{text}, or max_tokens={found.max_tokens}"
 
 
+def _lengths(found: Inspection) -> Table:
+    of_tiles = any(each.unit == "tiles" for each in found.distributions)
+    columns = ("tokens or tiles" if of_tiles else "tokens", "least", "mean", "50%", "90%", "99%", "most")
+    return Table("lengths", "Lengths", _of_lengths(found), "lengths", columns, tuple(map(_length, found.distributions)))
+
+
 def _of_lengths(found: Inspection) -> str:
     longest = [each for each in found.distributions if each.unit == "tokens"][-1]
     return (
         f"Half of all pairs have at most {count(longest.p50)} tokens in their {longest.name}, 99% at most "
-        f"{count(longest.p99)}; the longest has {count(longest.most)}."
+        f"{count(longest.p99)}; the longest has {count(longest.most)}. Lengths are those before truncation."
     )
 
 
@@ -114,8 +117,14 @@ def _by_layout(found: Inspection) -> Table:
 def _by_rounding(found: Inspection) -> Table:
     """Shares of padding of the collator's own layout."""
     kept = [each for each in found.choices if each.layout == found.layout]
-    text = f"Share of padding of `{found.layout}`, by what widths are rounded up to."
-    return Table("widths", "Padding by widths", text, "padding_by_rounding", *_shares(found, kept, "rounding"))
+    shapes = {each.rounding: count(each.shapes) for each in kept if each.way == found.proposed}
+    text = (
+        f"Share of padding of `{found.layout}`, by what widths are rounded up to; and how many different shapes the "
+        f"batches of {called(found, found.proposed)} have{_of_drawn(found)}."
+    )
+    columns, rows = _shares(found, kept, "rounding")
+    rows = tuple((*row, shapes.get(row[0], "-")) for row in rows)
+    return Table("widths", "Padding by widths", text, "padding_by_rounding", (*columns, "shapes"), rows)
 
 
 def _shares(found: Inspection, choices: list[Choice], by: str) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
@@ -138,20 +147,30 @@ def share(choice: Choice | None) -> str:
 def _batches(found: Inspection) -> Table:
     own = [each for each in found.choices if (each.layout, each.rounding) == (found.layout, found.rounding)]
     columns = ("way", "batches", "tokens, mean", "cells, mean", "cells, most", "bytes, mean", "bytes, most", "shapes")
-    drawn = f", of {count(found.sampled)} pairs that were drawn" if _drawn(found) else ""
-    text = f"Batches of `{found.layout}`{drawn}; cells are tokens and padding. {_held(found)}"
+    text = f"Batches of `{found.layout}`{_of_drawn(found)}; cells are tokens and padding. {_held(found)}"
+    if _drawn(found):
+        text = f"{text} Numbers of batches are those that all pairs would make, about."
     return Table("batches", "Batches and memory", text, "batches", columns, tuple(_batch(found, each) for each in own))
 
 
 def _batch(found: Inspection, choice: Choice) -> tuple[str, ...]:
     return (
         called(found, choice.way),
-        count(choice.batches),
+        _about(found, choice.batches) if _drawn(found) else count(choice.batches),
         *map(short, (choice.real_mean, choice.padded_mean, choice.padded_most)),
         nbytes(choice.bytes_mean),
         nbytes(choice.bytes_most),
         count(choice.shapes),
     )
+
+
+def _of_drawn(found: Inspection) -> str:
+    return f", of {count(found.sampled)} pairs that were drawn" if _drawn(found) else ""
+
+
+def _about(found: Inspection, batches: int) -> str:
+    """As many batches of all pairs as there are of the drawn ones: ``"about 125k"``."""
+    return f"about {short(batches * (found.pairs - found.refused) / found.sampled)}"
 
 
 def _held(found: Inspection) -> str:
@@ -173,8 +192,14 @@ def _held(found: Inspection) -> str:
 def _buckets(found: Inspection) -> Table:
     way = called(found, found.proposed)
     text = (
-        f"The lists that pad least, for the widths that batches of {way} have; how many cells more than exact widths."
+        f"The lists that pad least, for the widths that batches of {way} have where nothing is rounded; how many cells "
+        "more than exact widths."
     )
+    if len(found.bucket_lists) > 1:
+        text += (
+            " Where the collator has the buckets, the sampler forms other batches, by these widths: so the share that "
+            "Padding by widths and advice have can differ by a point or two."
+        )
     rows = tuple(
         (
             str(len(each.buckets)),
@@ -189,14 +214,26 @@ def _buckets(found: Inspection) -> Table:
 
 def _cuts(found: Inspection) -> Table:
     text = "What would be lost if rows were truncated."
-    columns = ("max_length", "pairs cut", "of pairs", "of rows", "of tokens")
+    columns: tuple[str, ...] = ("max_length", "pairs cut", "of pairs", "of rows", "of tokens")
+    if any(each.unscored is not None for each in found.cuts):
+        columns = (*columns, "pairs refused")
+        text += (
+            " A pair whose prompt has max_length tokens or more has nothing left to score: the collator refuses such "
+            "pairs."
+        )
+    elif found.truncation_mode == "keep_start":
+        text += (
+            " A pair whose prompt has max_length tokens or more has nothing left to score, and the collator refuses "
+            "it: how long prompts are is not known here, but `dpo-collate check` finds such pairs."
+        )
     return Table("max-length", "What a max_length cuts", text, "max_length", columns, tuple(_cut_rows(found.cuts)))
 
 
 def _cut_rows(cuts: Iterable[Cut]) -> Iterator[tuple[str, ...]]:
     for each in cuts:
         shares = map(percent, (each.pair_share, each.row_share, each.token_share))
-        yield f"{each.max_length}{_why(each)}", count(each.pairs), *shares
+        refused = () if each.unscored is None else (count(each.unscored),)
+        yield f"{each.max_length}{_why(each)}", count(each.pairs), *shares, *refused
 
 
 def _why(cut: Cut) -> str:

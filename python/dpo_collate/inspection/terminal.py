@@ -23,7 +23,10 @@ _SPARK: Final = 14
 
 _BAR: Final = 40
 
-_BREAKS: Final = (("LengthGrouped", "Length-\nGrouped\n"), ("sorted ", "sorted\n"), ("Sampler(", "\n"), (", ", "\n"))
+_BREAKS: Final = (
+    *(("LengthGrouped", "Length-\nGrouped\n"), ("sorted ", "sorted\n"), ("Sampler(", "\n")),
+    *(("pairs ", "pairs\n"), (", ", "\n")),
+)
 """Where heads are broken."""
 
 
