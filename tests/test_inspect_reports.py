@@ -170,9 +170,14 @@ def test_your_widths_and_multiples() -> None:
         f" shapes where your widths give {own.shapes}, for {percent(best.padded / own.padded - 1)} more cells; a "
         f"multiple of 128 gives {multiple.shapes} shapes for {percent(multiple.padded / own.padded - 1)} more cells."
     )
-    # No other multiple is said where it has more cells than the buckets.
-    many = [[65, 65]] * 2000 + [[length, length] for length in range(100, 3000, 64)]
-    coarse = inspect(many, PreferenceCollator(pad_token_id=0, pad_to_multiple_of=64), batch_size=1, buckets=3)
+    # A multiple is not said where it has almost as many shapes, or more cells than the buckets.
+    finer = said(inspect(lengths, PreferenceCollator("concatenated", pad_token_id=0, pad_to_multiple_of=64)))["buckets"]
+    assert finer.endswith("% more cells.")
+    assert "a multiple" not in finer
+    few = PreferenceCollator("concatenated", pad_token_id=0, pad_to_multiple_of=256)
+    assert "buckets" not in said(inspect(lengths, few, buckets=6))
+    many = [[65, 65]] * 4000 + [[length, length] for length in range(100, 3000, 32)]
+    coarse = inspect(many, PreferenceCollator(pad_token_id=0, pad_to_multiple_of=32), batch_size=1, buckets=3)
     assert re.search(r"where your widths give \d+, for [\d.]+% fewer cells\.$", said(coarse)["buckets"])
 
 
@@ -281,6 +286,7 @@ def test_a_terminal_of_80_columns_without_colours(long_tailed: Inspection) -> No
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text
     assert "…" not in text
+    assert "forms other batches, by these widths" in " ".join(text.split())
     assert text.startswith(f"{TITLE}\n6,000 pairs; layout concatenated, widths exact; 8 pairs a batch, or ")
     lines = [" ".join(line.split()) for line in text.splitlines()]
     for layout in ("concatenated", "separate", "padding_free", "prompt_left"):
@@ -312,8 +318,10 @@ def test_notes_say_what_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspecting, "SAMPLE", 2)
     some = inspect([[3, 4]] * 5, "separate")
     assert "Batches were formed of 2 pairs, drawn at random from 5." in " ".join(printed(some).split())
-    many = inspect([[3, 4]] * 4999 + [[99, 9]], PreferenceCollator(pad_token_id=0, buckets=(8,)), batch_size=2)
-    assert {row[1] for row in tables(many)[2].rows} == {"about 2.5k"}
+    rows = [[3, 4]] * 3000 + [[99, 9]] * 3000  # half of which are refused
+    many = inspect(rows, PreferenceCollator(pad_token_id=0, buckets=(8,)), batch_size=2)
+    assert {row[1] for row in tables(many)[2].rows} == {"about 1.5k"}
+    assert "forms other batches" not in tables(many)[4].text  # there is one list of buckets, and no such choice
     assert tables(many)[2].text.startswith("Batches of `separate`, of 2 pairs that were drawn; ")
     assert tables(many)[3].text.endswith("of PairBatchSampler have, of 2 pairs that were drawn.")
     assert {row[1] for row in tables(some)[2].rows} == {"about 2"}

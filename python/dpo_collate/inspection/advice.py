@@ -216,7 +216,6 @@ def _static(found: Inspection) -> Iterator[Advice]:
             for each in found.choices
             if each.layout == found.layout
             and each.way == found.proposed
-            and each.multiple_of > own.multiple_of
             and own.shapes > _FEW * each.shapes
             and _saved(best, each) > 0
         ]
