@@ -268,6 +268,9 @@ def test_few_long_pairs() -> None:
         "decides how much memory you need. max_length=30 would cut 0.02% of the rows and 4.7% of the tokens; "
         "max_tokens of PairBatchSampler bounds a batch without cutting."
     )
+    split = PreferenceCollator("concatenated", inputs="split", pad_token_id=0)
+    known = inspect([*lengths[:-1], [9000, 40]], split, parts={"prompt": [30] * 2999 + [35]})
+    assert " of the tokens, and leave 1 pair with nothing to score; max_tokens" in said(known)["outliers"]
     alone = inspect(lengths, "concatenated", batch_size=1)  # which nothing else can bound
     assert said(alone)["outliers"].endswith("would cut 0.02% of the rows and 4.7% of the tokens.")
     assert "outliers" not in said(inspect(lengths, PreferenceCollator(pad_token_id=0, max_length=10_000)))

@@ -196,6 +196,8 @@ def _outliers(found: Inspection) -> Iterator[Advice]:
         f"largest decides how much memory you need. max_length={cut.max_length} would cut {percent(cut.row_share)} of "
         f"the rows and {percent(cut.token_share)} of the tokens"
     )
+    if cut.unscored:
+        text += f", and leave {counted(cut.unscored, 'pair')} with nothing to score"
     text += "." if found.batch_size == 1 else "; max_tokens of PairBatchSampler bounds a batch without cutting."
     yield Advice(0.0, "outliers", text)
 
