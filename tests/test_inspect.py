@@ -456,6 +456,11 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
         "the collator would refuse all 1 pairs: every one is longer than it allows",
     ),
     (
+        {"collator": PreferenceCollator(inputs="split", pad_token_id=0, max_length=2), "parts": {"prompt": [2]}},
+        ValueError,
+        "the collator would refuse all 1 pairs: every one is longer than it allows, or its prompt leaves nothing",
+    ),
+    (
         {"collator": Layout("any", (Matrix((("*",),), (Column("{}"),)),))},
         ValueError,
         "layout 'any' depends on the keys of the samples: expected one that names its rows",

@@ -142,7 +142,8 @@ def _inspected(
         empty = unscored(rows, prompts, max_length)
     wrong = padding.refused(layout, lengths) | empty
     if wrong.all():
-        raise ValueError(f"the collator would refuse all {len(lengths)} pairs: every one is longer than it allows")
+        why = ", or its prompt leaves nothing of a completion" if empty.any() else ""
+        raise ValueError(f"the collator would refuse all {len(lengths)} pairs: every one is longer than it allows{why}")
     found = forms(layout, lengths, parts)
     too_large = _too_large(found[0].only(~wrong), rounding, ask)
     usable = np.flatnonzero(~wrong)
