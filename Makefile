@@ -49,7 +49,7 @@ demo-ray: build ## Train the demo's model with Ray Data and Ray Train, in two wo
 .PHONY: test
 test: lint ## Run every check and test
 	@# Two at a time: the tests in Python, which take longest, keep one core busy.
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=line test-rust test-python docs-check bench-fast
+	$(MAKE) --no-print-directory --jobs=2 test-rust test-python docs-check bench-fast
 
 # The Python that the extension is checked for is that of .venv.
 lint docs-check: export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
