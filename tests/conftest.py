@@ -26,3 +26,12 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("stored")
     plain().save_to_disk(folder, num_shards=2)
     return datasets.load_from_disk(folder)
+
+
+@pytest.fixture(scope="session")
+def transformers() -> Any:
+    """transformers, where it gets on with this torch."""
+    module = pytest.importorskip("transformers")
+    if not module.utils.is_torch_available():
+        pytest.skip("this transformers needs a newer torch")
+    return module

@@ -35,14 +35,6 @@ class Model(nn.Module):
         return {"loss": self.bias.square().mean()}
 
 
-@pytest.fixture(scope="module")
-def transformers() -> Any:
-    module = pytest.importorskip("transformers")
-    if not module.utils.is_torch_available():
-        pytest.skip("this transformers needs a newer torch")
-    return module
-
-
 def trained(transformers: Any, meter: PaddingMeter, folder: Path, **options: Any) -> Any:
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
