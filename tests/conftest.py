@@ -1,6 +1,8 @@
 """One Hypothesis profile for all tests; the number of examples comes from ``HYPOTHESIS_MAX_EXAMPLES``."""
 
+import faulthandler
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -16,6 +18,11 @@ settings.register_profile(
 )
 settings.load_profile("dpo_collate")
 torch.set_num_threads(1)
+
+
+def pytest_unconfigure() -> None:
+    """The interpreter's end may hang too, on what tests have left: all stacks, and the end."""
+    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(scope="session")
