@@ -2,7 +2,6 @@
 
 import faulthandler
 import os
-import sys
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ torch.set_num_threads(1)
 
 def pytest_unconfigure() -> None:
     """The interpreter's end may hang too, on what tests have left: all stacks, and the end."""
-    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(120, exit=True, file=2)
 
 
 @pytest.fixture(scope="session")

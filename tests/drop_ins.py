@@ -17,6 +17,8 @@ import torch
 from hypothesis import strategies as st
 
 import peers
+from dpo_collate.testing.kinds import number_kinds, row_kinds, tile_kinds
+from dpo_collate.testing.reference import Array
 from dpo_collate.trainers import (
     internvl_gpt_oss,
     llamafactory,
@@ -47,8 +49,6 @@ from drop_ins_batches import (
     trl_batches,
     xtuner_batches,
 )
-from kinds import number_kinds, row_kinds, tile_kinds
-from reference import Array
 
 if TYPE_CHECKING:
     from collections.abc import Callable

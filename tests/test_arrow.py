@@ -17,17 +17,19 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from arrow_tables import SOURCES, Rows, Singles, Told, duck, outcome, polars, sources, tables, told
+from arrow_tables import SOURCES, Rows, Singles, duck, outcome, polars, sources, told
 from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate._core import ArrowTable
 from dpo_collate.named import NAMES, named
+from dpo_collate.testing.drawn_layouts import IDS, layouts, tamed, wild_layouts
+from dpo_collate.testing.drawn_samples import TILE_DTYPES, domains, plain_samples
+from dpo_collate.testing.drawn_tables import Told, tables
 from dpo_collate.trainers import openrlhf
 from dpo_collate.trainers.internvl import concat_pad_data_collator
 from dpo_collate.trainers.llamafactory import PairwiseDataCollatorWithPadding
 from dpo_collate.trainers.open_instruct import TensorDataCollatorWithFlatteningDPO
 from drop_ins import DROP_INS
-from strategies import TILE_DTYPES, domains, fewer, plain_samples
-from strategies_of_layouts import IDS, layouts, tamed, wild_layouts
+from fewer import fewer
 
 if TYPE_CHECKING:
     from dpo_collate.layout import Layout

@@ -21,7 +21,7 @@ from arrow_tables import told
 from dpo_collate import PreferenceCollator
 from dpo_collate._core import ArrowTable
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
-from strategies import fewer
+from fewer import fewer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,10 @@ from data_sets import pa
 from dpo_collate import PreferenceCollator, check
 from dpo_collate.checking import Checker
 from dpo_collate.named import NAMES, named
+from dpo_collate.testing.drawn_samples import plain_samples
+from fewer import fewer
 from pairs import IGNORED, SIDES
 from reference_check import Asked, reference_check
-from strategies import fewer, plain_samples
 
 if TYPE_CHECKING:
     from dpo_collate.checking import Problem

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-from compare import OF_A_MAPPING, fingerprint, outcome
 from dpo_collate import Layout, PreferenceCollator, dpo_collate
 from dpo_collate.layout import Column, Length, Matrix
 from dpo_collate.named import SEPARATE
-from reference import Array
+from dpo_collate.testing.comparing import fingerprint, outcome
+from dpo_collate.testing.reference import Array
+from sentences import OF_A_MAPPING
 
 # --- wrong options --------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ from data_sets import (
 )
 from dpo_collate import PreferenceCollator
 from dpo_collate.datasets import ArrowRows, lengths
+from fewer import fewer
 from pairs import PAD, assert_same, full
-from strategies import fewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,13 +10,14 @@ import torch
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from compare import described, fingerprint
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
-from kinds import row_kinds
-from reference import Array, Number, reference_collate
-from strategies import TILE_DTYPES, domains, dressed, fewer, kinds_of, plain_samples
-from strategies_of_layouts import IDS, STEMS, layouts, tamed, wild_layouts
+from dpo_collate.testing.comparing import described, fingerprint
+from dpo_collate.testing.drawn_layouts import IDS, STEMS, layouts, tamed, wild_layouts
+from dpo_collate.testing.drawn_samples import TILE_DTYPES, domains, dressed, kinds_of, plain_samples
+from dpo_collate.testing.kinds import row_kinds
+from dpo_collate.testing.reference import Array, Number, reference_collate
+from fewer import fewer
 
 ARRAY_DTYPES = [dtype for dtype in TILE_DTYPES if dtype != torch.bfloat16]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from compare import fingerprint
+from dpo_collate.testing.comparing import fingerprint
 from drop_ins import DROP_INS, described
 from drop_ins_batches import SIDES
 from drop_ins_examples import CONCATENATED, EXAMPLES, KTO, MEGATRON, MINE, PAIR, SPLIT, THREE, collate, without

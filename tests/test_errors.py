@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from compare import OF_A_MAPPING
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Matrix
+from sentences import OF_A_MAPPING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

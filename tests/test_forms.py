@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from compare import OF_A_MAPPING
 from dpo_collate import Layout, PreferenceCollator
 from dpo_collate.layout import Column, Matrix, Media, Scalar
 from dpo_collate.named import named
 from pairs import PAIRS, full, listed
+from sentences import OF_A_MAPPING
 
 IDS = Matrix((("a",),), (Column("ids"),), tokens="{}")
 

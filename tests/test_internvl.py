@@ -15,9 +15,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compare import fingerprint, outcome
+from dpo_collate.testing.comparing import fingerprint, outcome
+from dpo_collate.testing.reference import Array
 from dpo_collate.trainers.internvl import concat_pad_data_collator, dpo_concat_pad_data_collator
-from reference import Array
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -33,8 +33,8 @@ from dpo_collate.datasets import ArrowRows, lengths
 from dpo_collate.layout import Column, Layout, Matrix
 from dpo_collate.named import named
 from dpo_collate.trainers import internvl, trl_legacy
+from fewer import fewer
 from pairs import PAD, SIDES, Pair, full, split, third
-from strategies import fewer
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import peers
-from compare import fingerprint
+from dpo_collate.testing.comparing import fingerprint
 from drop_ins import DRESSES, DROP_INS, described, dressed
 from drop_ins_vectors import FILE, decoded, source
 

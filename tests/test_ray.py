@@ -39,8 +39,8 @@ from dpo_collate.ray import collate_fn
 from dpo_collate.trainers.torchtune import padded_collate_dpo
 from dpo_collate.trainers.trl import DataCollatorForPreference
 from dpo_collate.trainers.trl_legacy import DPODataCollatorWithPadding
+from fewer import fewer
 from pairs import PAD, Pair, full, split, third
-from strategies import fewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

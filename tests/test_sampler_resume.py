@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from dpo_collate import PreferenceCollator
 from dpo_collate.sampler import PairBatchSampler
+from fewer import fewer
 from pairs import PAD
-from strategies import fewer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from reference_cells import RANGES, Array, Number, cell, numbers, single
-from reference_media import all_media, entries
+from .reference_cells import RANGES, Array, Number, cell, numbers, single
+from .reference_media import all_media, entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -78,7 +78,7 @@ def reference_collate(
     if layout.returns is not None and layout.returns != "sample":
         return _nest(layout.returns, batch)
     for key in unknown:
-        batch |= reference.extra(key)
+        batch |= reference.other(key)
     if layout.returns is None:
         return batch
     return {key: batch[key] for key in (*(key for key in samples[0] if key in batch), *batch)}
@@ -308,7 +308,7 @@ class _Reference:
                 raise KeyError("a key that only some samples have")
         return [] if self.layout.extra == "drop" else unknown[0]
 
-    def extra(self, key: Any) -> Batch:
+    def other(self, key: Any) -> Batch:
         """The samples' values as a list, or stacked if the first is no string and not None."""
         values = [sample[key] for sample in self.samples]
         if self.layout.extra == "list":

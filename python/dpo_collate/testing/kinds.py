@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 if TYPE_CHECKING:
-    from reference import Number
+    from .reference import Number
 
 NDArray: TypeAlias = npt.NDArray[Any]
 
@@ -103,7 +103,8 @@ def _numpy_views(values: list[Number], dtype: str) -> dict[str, Callable[[], NDA
     return views
 
 
-def _holds(dtype: str, values: list[Number]) -> bool:
+def holds(dtype: str, values: list[Number]) -> bool:
+    """Whether a dtype has each of the values, exactly."""
     if dtype == "bool":
         return set(values) <= {0, 1}
     if dtype in INTS:
@@ -129,11 +130,11 @@ def row_kinds(values: list[Number]) -> dict[str, Callable[[], Any]]:
         kinds["list of an int subclass"] = lambda: [Token(value) for value in values]
         kinds["array.array"] = lambda: array.array("q", [int(value) for value in values])
         kinds["memoryview"] = lambda: memoryview(array.array("q", [int(value) for value in values]))
-        if _holds("bool", values):
+        if holds("bool", values):
             kinds["list of bools"] = lambda: [bool(value) for value in values]
             kinds["list of numpy bools"] = lambda: [np.bool_(value) for value in values]
     for dtype in INTS if integers else FLOATS:
-        if _holds(dtype, values):
+        if holds(dtype, values):
             kinds |= {
                 f"torch {dtype} {name}": view for name, view in _torch_views(values, getattr(torch, dtype)).items()
             }

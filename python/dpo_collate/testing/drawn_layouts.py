@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import strategies as st
 
 from dpo_collate.layout import RESERVED, Column, Layout, Length, Matrix, Media, Scalar
-from strategies import domains
+
+from .drawn_samples import domains
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ IDS = st.fixed_dictionaries(
 
 @st.composite
 def matrix_lengths(draw: st.DrawFn) -> Length:
+    """How wide a matrix may be."""
     row_multiple_of = draw(st.sampled_from([1, 1, 2, 6]))
     buckets = tuple(bucket * row_multiple_of for bucket in draw(st.sampled_from([(), (), (4, 12, 2000), (2000, 1, 9)])))
     return Length(
@@ -61,6 +63,7 @@ CELLS = ("tokens", "ones", "{}_labels", "{}_mask")
 
 @st.composite
 def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int], *, left: bool = False) -> Column:
+    """One column of a matrix whose rows have so many segments."""
     of = draw(st.sampled_from([*CELLS, *COUNTS, *PER_ROW]))
     dtype: DType
     if of in PER_ROW:
@@ -94,6 +97,7 @@ def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int], *, l
 
 @st.composite
 def matrices(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Matrix:
+    """The matrix of that index."""
     rows = draw(st.sampled_from(ROWS))
     tokens = draw(st.sampled_from(["{}_input_ids", "{}_ids"]))
     names = [f"column_{index}_{at}" for at in range(draw(st.integers(1, 4)))]
@@ -125,6 +129,7 @@ def _shapes(draw: st.DrawFn, names: Sequence[str], segments: int, ids: dict[str,
 
 @st.composite
 def media(draw: st.DrawFn) -> tuple[Media, ...]:
+    """Images, with or without flags, and what is stacked."""
     optional = draw(st.integers(0, 3)) > 0
     blank = (3, 2) if optional and draw(st.booleans()) else None
     tiles = draw(st.sampled_from([("pixel_values",), ("chosen_pixels", "rejected_pixels"), ("pixels", "pixels")]))
@@ -169,6 +174,7 @@ def stacked(draw: st.DrawFn, name: str) -> tuple[Media, ...]:
 
 @st.composite
 def scalars(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Scalar:
+    """Numbers of the samples."""
     dtype = draw(st.sampled_from((*DTYPES, None)))
     pads = [pad for pad in _pads(dtype or "float64", ids) if not isinstance(pad, str)]
     default = draw(st.sampled_from([None, None, *pads]))

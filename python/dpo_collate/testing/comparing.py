@@ -1,4 +1,4 @@
-"""What tests compare: batches, errors, and values that nobody may touch."""
+"""What is compared: batches, errors, and values that nobody may touch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from reference import Array
-
-OF_A_MAPPING = (
-    ": put a single sample into a list, and columns into a table (for Ray Data, use dpo_collate.ray.collate_fn)"
-)
-"""What messages say of a mapping in place of a list of samples."""
+from .reference_cells import Array
 
 
 def described(value: Any) -> Any:
@@ -28,14 +23,15 @@ def outcome(collate: Any, *arguments: Any, **options: Any) -> list[tuple[str, An
         batch = collate(*arguments, **options)
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         return type(error)
-    assert type(batch) is dict
+    if type(batch) is not dict:
+        raise AssertionError(f"a batch is a dict, and this is {type(batch)}")
     return [(key, described(value)) for key, value in batch.items()]
 
 
 def fingerprint(value: Any) -> Any:
     """All that there is to a value: while it stays the same, the value has not been touched."""
     if isinstance(value, torch.Tensor):
-        facts = (value.dtype, value.shape, value.stride(), value.storage_offset(), value.requires_grad, value._version)
+        facts = (value.dtype, value.shape, value.stride(), value.storage_offset(), value.requires_grad, value._version)  # noqa: SLF001 - torch counts writes there
         return (id(value), facts, bytes(value.untyped_storage()))
     if isinstance(value, np.ndarray):
         return (id(value), value.dtype.str, value.shape, value.strides, value.flags.writeable, value.tobytes())

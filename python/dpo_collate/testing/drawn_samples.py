@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from hypothesis import settings
 from hypothesis import strategies as st
 
-from kinds import SAMPLE_KINDS, number_kinds, row_kinds, tile_kinds
-from reference import RANGES
+from .kinds import SAMPLE_KINDS, number_kinds, row_kinds, tile_kinds
+from .reference import RANGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from dpo_collate.layout import Layout, Matrix, Media
-    from reference import Number
+
+    from .reference import Number
 
 Sample: TypeAlias = dict[str, Any]
 
@@ -65,11 +65,6 @@ def dressed(draw: st.DrawFn, plain: Sequence[Any], layout: Layout) -> list[Any]:
         else:
             samples.append(draw(st.sampled_from(SAMPLE_KINDS))(values))
     return samples
-
-
-def fewer(times: int) -> settings:
-    """For a test whose examples are many each: that many times fewer of them."""
-    return settings(max_examples=max(settings.get_profile("dpo_collate").max_examples // times, 2))
 
 
 # --- plain samples of a layout --------------------------------------------------------------------
@@ -149,6 +144,7 @@ TILE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.
 
 @st.composite
 def tiles(draw: st.DrawFn, count: int, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """So many tiles of a shape."""
     first = draw(st.integers(0, 100))
     return torch.arange(first, first + count * int(np.prod(shape))).reshape(count, *shape).to(dtype)
 
