@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from bounded import run_in_threads
 from dpo_collate import PreferenceCollator, _watched
 from dpo_collate.stats import Counts, PaddingMeter
 from loaders import PAD, Pairs, Stream, expected, groups, lengths, tiles, wrong
@@ -226,7 +227,7 @@ def test_a_meter_of_another_process(remote: Remote) -> None:
     collate = remote(meter.watch(COLLATOR))
     meter._account.process = 0  # type: ignore[misc] # as in a process that was forked from the meter's
     same(through_a_queue(collate(some(1))), [1])
-    assert meter._account.total == _watched.NOTHING
+    assert meter._account.total() == _watched.NOTHING
 
 
 def test_many_threads(remote: Remote) -> None:
@@ -239,12 +240,37 @@ def test_many_threads(remote: Remote) -> None:
         for each in part:
             pickle.loads(each)
 
-    threads = [threading.Thread(target=receive, args=(sent[first::4],)) for first in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(threading.Thread(target=receive, args=(sent[first::4],)) for first in range(4))
     assert meter.total == plainly([[index % SIZE] for index in range(40)])
+
+
+def test_a_finalizer_that_counts_while_its_thread_is_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the garbage collector may run one wherever an object is made."""
+    account = _watched.Account()
+    numbers = [(number,) * 7 for number in range(4)]
+    adding_up, inner = _watched._sum, iter(numbers[1:3])
+
+    def interrupted(every: Any) -> Any:
+        for one in inner:
+            account.add(one)
+            assert account.total() == numbers[0]
+        return adding_up(every)
+
+    monkeypatch.setattr(_watched, "_sum", interrupted)
+    run_in_threads([threading.Thread(target=account.add, args=(numbers[3],))])
+    assert (account.total(), account.last()) == ((6,) * 7, numbers[2])
+
+
+def test_what_is_not_counted_for_an_error_is_counted_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a signal handler raises, say."""
+    account = _watched.Account()
+    with monkeypatch.context() as patch:
+        patch.setattr(_watched, "_sum", lambda _: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            account.add((1,) * 7)
+    account.add((2,) * 7)
+    account._arrived.append((3,) * 7)
+    assert account.total() == (6,) * 7
 
 
 def test_a_way_to_send_tensors_that_is_new(remote: Remote) -> None:

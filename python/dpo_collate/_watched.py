@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 import weakref
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -38,19 +39,54 @@ NOTHING: Final[Numbers] = (0,) * 7
 
 
 class Account:
-    """What has arrived for one meter, in any thread of its process."""
+    """What has arrived for one meter, in any thread of its process.
+
+    A finalizer or a signal handler may count a batch while its own thread is counting one: it leaves what it has to
+    the latter, and waits for nothing.
+    """
 
     def __init__(self) -> None:
         self.token: Final = os.urandom(16)
         self.process: Final = os.getpid()
-        self.total = self.last = NOTHING
-        self._lock = threading.Lock()
+        self._total = self._last = NOTHING
+        self._arrived: deque[Numbers] = deque()
+        self._lock = threading.RLock()
+        self._is_adding = False
         _accounts[self.token] = self
 
     def add(self, numbers: Numbers) -> None:
         """Counts a batch."""
+        self._arrived.append(numbers)
+        self._add_up()
+
+    def total(self) -> Numbers:
+        """What has arrived since the account was made."""
+        self._add_up()
+        return self._total
+
+    def last(self) -> Numbers:
+        """The batch that arrived last."""
+        self._add_up()
+        return self._last
+
+    def forget_last(self) -> None:
+        """Nothing has arrived last."""
+        self._add_up()
+        self._last = NOTHING
+
+    def _add_up(self) -> None:
         with self._lock:
-            self.total, self.last = _sum((self.total, numbers)), numbers
+            if self._is_adding:  # by this thread
+                return
+            self._is_adding = True
+            try:
+                while self._arrived:
+                    numbers = self._arrived[0]
+                    total = _sum((self._total, numbers))
+                    self._arrived.popleft()
+                    self._total, self._last = total, numbers
+            finally:
+                self._is_adding = False
 
 
 _accounts: Final[weakref.WeakValueDictionary[bytes, Account]] = weakref.WeakValueDictionary()

@@ -22,7 +22,7 @@ from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ._checks import check_count, check_type
-from ._watched import NOTHING, Account, Watched
+from ._watched import Account, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -186,12 +186,12 @@ class PaddingMeter:
     def last(self) -> Counts:
         """The batch that arrived last; nothing, if none has since :meth:`reset`."""
         self._check_process()
-        return Counts(*self._account.last)
+        return Counts(*self._account.last())
 
     def reset(self) -> None:
         """Begins anew."""
         self._begin = self._logged = self._ever()
-        self._account.last = NOTHING
+        self._account.forget_last()
 
     def log(self, logger: Any, *, every: int = 1, prefix: str = "") -> bool:
         """Logs what has arrived since it was logged last, if that are enough batches. Call it in each step.
@@ -263,7 +263,7 @@ class PaddingMeter:
             RuntimeError: In another process, where nothing arrives.
         """
         self._check_process()
-        return Counts(*self._account.total)
+        return Counts(*self._account.total())
 
     def _check_process(self) -> None:
         if self._account.process != os.getpid():
