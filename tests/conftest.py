@@ -19,6 +19,11 @@ settings.load_profile("dpo_collate")
 torch.set_num_threads(1)
 
 
+def pytest_configure() -> None:
+    """Nor does anything else end what hangs while tests are imported; the first test has a watch of its own."""
+    faulthandler.dump_traceback_later(600, exit=True, file=sys.__stderr__)
+
+
 def pytest_unconfigure() -> None:
     """The interpreter's end may hang too, on what tests have left: all stacks, and the end."""
     faulthandler.dump_traceback_later(120, exit=True, file=2)

@@ -112,21 +112,23 @@ def kill(iterator: Any) -> None:
     with unwatched():
         for worker in iterator._workers:
             worker.kill()
-            worker.join()
+            worker.join(60)
         iterator._shutdown_workers()
 
 
 IGNORED = ("-W", "ignore::DeprecationWarning", "-W", "ignore:This DataLoader will create:UserWarning")
+WATCHED = "import faulthandler; faulthandler.dump_traceback_later({}, exit=True)\n"
+"""Where a program hangs is said by itself, in each of its threads."""
 
 
 def run(program: str, *arguments: str, timeout: int = 240) -> subprocess.CompletedProcess[str]:
-    """A program in a process of its own, with this folder on its path."""
+    """A program in a process of its own, with this folder on its path; it ends in time."""
     return subprocess.run(
-        [sys.executable, *IGNORED, "-c", program, *arguments],
+        [sys.executable, *IGNORED, "-c", WATCHED.format(timeout) + program, *arguments],
         capture_output=True,
         text=True,
         check=False,
-        timeout=timeout,
+        timeout=timeout + 20,
         cwd=Path(__file__).parent,
     )
 

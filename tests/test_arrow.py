@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from arrow_tables import SOURCES, Rows, Singles, duck, outcome, polars, sources, told
+from bounded import run_in_threads
 from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate._core import ArrowTable
 from dpo_collate.named import NAMES, named
@@ -221,16 +222,12 @@ def test_threads_share_a_table_and_a_collator() -> None:
     def work(number: int) -> None:
         rows = [(number * 7 + step) % len(samples) for step in range(5)]
         expected = told(collator([samples[row] for row in rows]))
-        barrier.wait()
+        barrier.wait(60)
         for _ in range(50):
             wrong.extend(row for row in rows[:1] if told(collator(table.take(rows))) != expected)
             wrong.extend(row for row in rows[:1] if told(collator(WITH_IMAGES.take(rows))) != expected)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(threading.Thread(target=work, args=(number,)) for number in range(4))
     assert wrong == []
 
 

@@ -20,6 +20,7 @@ import pytest
 import typer
 
 import dpo_collate
+from bounded import ending, run_in_threads
 from cli_data import pair, pairs, read, run, write_lines, write_parquet
 from dpo_collate import checking
 from dpo_collate.cli import app, main, report
@@ -181,7 +182,7 @@ sys.meta_path.insert(0, Blocked)
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     process = start("--help", program=BLOCKED)
     sentence = "dpo-collate: needs typer and pyarrow: pip install 'dpo_collate[cli]'\n"
-    assert (*process.communicate(), process.returncode) == ("", sentence, 2)
+    assert (*process.communicate(timeout=120), process.returncode) == ("", sentence, 2)
     monkeypatch.setitem(sys.modules, "rich", None)
     assert run("--help") == (2, "", "dpo-collate: needs rich: pip install 'dpo_collate[cli]'\n")
 
@@ -195,12 +196,13 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_torch_is_not_needed(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", pairs(5))
     process = start("check", tmp_path / "a.parquet", *SPLIT, program=BLOCKED.replace('"typer", "pyarrow", ', ""))
-    assert (*process.communicate(), process.returncode) == (f"{tmp_path}/a.parquet: 5 rows, no problems\n", "", 0)
+    out, err = process.communicate(timeout=120)
+    assert (out, err, process.returncode) == (f"{tmp_path}/a.parquet: 5 rows, no problems\n", "", 0)
 
 
 def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{**pair(0), "chosen_ids": []}] * 5000)
-    with start("check", tmp_path / "a.jsonl", *SPLIT, "--json") as process:
+    with ending(start("check", tmp_path / "a.jsonl", *SPLIT, "--json")) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stdout.read(1) == "{"
@@ -235,13 +237,13 @@ def test_a_signal_leaves_no_file(tmp_path: Path) -> None:
         start("check", tmp_path / "a.parquet", *SPLIT, "--json", "--write-clean", tmp_path / name, program=SLOW)
         for name in names
     ]
-    for process, (number, ending) in zip(started, ENDINGS.items(), strict=True):
+    for process, (number, at_end) in zip(started, ENDINGS.items(), strict=True):
         assert process.stdout is not None
         assert process.stdout.readline() == "writing\n"
         assert len([*tmp_path.glob(".*part*")]) >= 1
         process.send_signal(number)
-        out, err = process.communicate()
-        assert (process.returncode, err) == ending
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, err) == at_end
         assert json.loads(out)["error"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.parquet", "clean.jsonl"]
     assert (tmp_path / "clean.jsonl").read_text() == "before"
@@ -261,9 +263,7 @@ def test_signals_are_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         signal.signal(signal.SIGHUP, before)
     statuses: list[int] = []
     monkeypatch.setattr(sys, "argv", ["dpo-collate", "check", str(tmp_path / "a.parquet"), *SPLIT])
-    thread = threading.Thread(target=lambda: statuses.append(main()))
-    thread.start()
-    thread.join()
+    run_in_threads([threading.Thread(target=lambda: statuses.append(main()))])
     assert statuses == [0]
 
 

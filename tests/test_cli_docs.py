@@ -34,7 +34,7 @@ def shown(command: str) -> str:
     Path("dpo-collate").chmod(0o755)
     environment = os.environ | {"PATH": f"{Path.cwd()}:{os.environ['PATH']}"}
     return subprocess.run(
-        ["bash", "-c", f"{command} 2>&1"], capture_output=True, text=True, check=False, env=environment
+        ["bash", "-c", f"{command} 2>&1"], capture_output=True, text=True, check=False, env=environment, timeout=240
     ).stdout
 
 

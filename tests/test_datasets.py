@@ -180,7 +180,7 @@ def test_what_the_data_set_becomes_later_does_not_matter() -> None:
 
 def test_it_imports_nothing() -> None:
     program = "import sys, dpo_collate.datasets; print({'torch', 'datasets', 'pyarrow'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=240)
     assert done.stdout == "set()\n"
 
 

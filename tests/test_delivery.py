@@ -18,6 +18,7 @@ import torch
 import torch.multiprocessing
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler
 
+from bounded import joined, run_in_threads
 from dpo_collate import PreferenceCollator, delivery
 from dpo_collate.trainers.internvl import dpo_concat_pad_data_collator
 from loaders import COLLATOR, PAD, Batch, Pairs, Stream, expected, groups, run, succeeds, wrong
@@ -77,13 +78,12 @@ class Keeper:
             found, wanted = self.kept.pop(self.rng.randrange(len(self.kept)))
             assert wrong(found, wanted) == []
             if self.rng.random() < 0.5:
-                self.dropping.put(found)
+                self.dropping.put(found, timeout=60)
 
     def end(self) -> None:
         for _ in self.threads:
-            self.dropping.put(None)
-        for thread in self.threads:
-            thread.join()
+            self.dropping.put(None, timeout=60)
+        joined(self.threads)
         assert [wrong(found, wanted) for found, wanted in self.kept] == [[]] * len(self.kept)
         assert self.most > 5
 
@@ -168,11 +168,7 @@ def by_two_threads(samples: list[Any]) -> Any:
     def work(number: int) -> None:
         found[number] = COLLATOR(samples)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(threading.Thread(target=work, args=(number,)) for number in (0, 1))
     return found
 
 

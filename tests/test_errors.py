@@ -508,6 +508,6 @@ for samples, options in (([sample], {"min_length": 2**26}), ([wide], {})):
 
 
 def test_allocator_refuses() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=240)
     said = [f"cannot allocate {size} bytes for the batch" for size in (6 * 2**29, 2**32)]
     assert (done.stdout.splitlines(), done.stderr) == (said, "")

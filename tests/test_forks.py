@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from bounded import ended, joined
 from dpo_collate import PreferenceCollator, delivery
 from loaders import COLLATOR, Pairs, expected, succeeds, wrong
 from worker import in_use, message, through_a_queue, worker
@@ -67,7 +68,7 @@ class Child:
     def run(self) -> int:
         os.write(self.tell, b"x")
         os.close(self.tell)
-        return os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+        return ended(self.process)
 
 
 def iterator(size: int = 4000, **options: Any) -> Iterator[Any]:
@@ -437,7 +438,7 @@ def test_a_thread_forks_while_others_collate_drop_and_receive() -> None:
             if batch["chosen_labels"][-1].tolist() != [value + number for value in row]:
                 wrong_values.append(number)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(3)]
     for thread in threads:
         thread.start()
     try:
@@ -449,11 +450,10 @@ def test_a_thread_forks_while_others_collate_drop_and_receive() -> None:
                     code = 0 if COLLATOR([sample])["chosen_labels"].tolist() == [row] else 2
                 finally:
                     os._exit(code)
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+            assert ended(child) == 0
     finally:
         stop.set()
-        for thread in threads:
-            thread.join()
+        joined(threads)
     assert wrong_values == []
     assert min(turns) > 10
     through_a_queue(COLLATOR([sample]))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from bounded import ended, run_in_threads
 from dpo_collate import PreferenceCollator, _convert, delivery
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def test_threads_share_a_collator() -> None:
             lambda row: [*map(np.int64, row)],
             lambda row: np.array(row)[:, None][:, 0],
         ]
-        barrier.wait()
+        barrier.wait(60)
         for turn in range(300):
             kind = kinds[turn % 4]
             keys = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")
@@ -234,11 +235,7 @@ def test_threads_share_a_collator() -> None:
             wrong.extend(key for key in keys if batch[key].tolist() != rows)
             wrong.extend(key for key in ("margin",) if batch[key].tolist() != [number] * 3)
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(threading.Thread(target=work, args=(number,)) for number in range(4))
     assert wrong == []
 
 
@@ -261,5 +258,5 @@ def test_forked_process_collates_and_reads_its_parents_batch() -> None:
             del batch, again
         finally:
             os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert ended(child) == 0
     assert {key: value.tolist() for key, value in batch.items()} == expected

@@ -22,6 +22,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bounded import ending, run_in_threads
 from dpo_collate import PreferenceCollator, _core, _messages, _pools, delivery
 from loaders import succeeds
 from worker import in_use, message, through_a_queue, worker
@@ -434,11 +435,7 @@ def test_threads_receive_and_drop() -> None:
                     )
                 kept.clear()
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_in_threads(threading.Thread(target=work, args=(number,)) for number in range(4))
     assert wrong == []
     assert in_use()[0] == 0
 
@@ -463,7 +460,7 @@ ENDING = "import threading; [threading.Thread(target=input).start() for _ in ran
 def test_worker_that_is_being_killed_is_waited_for() -> None:
     """So that torch, which looks after its workers when there is an error, finds it dead: with all its threads."""
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", ENDING], stdin=pipe, stdout=pipe) as process:
+    with ending(subprocess.Popen([sys.executable, "-c", ENDING], stdin=pipe, stdout=pipe, text=True)) as process:
         assert process.stdout is not None
         process.stdout.readline()
         threading.Timer(0.1, process.kill).start()
@@ -530,6 +527,7 @@ HOOKS = """
 import os
 registered = []
 os.register_at_fork = lambda **hooks: registered.append(hooks)
+from bounded import ending, run_in_threads
 from loaders import *
 for _ in range(2):
     COLLATOR([Pairs(9)[1]])

@@ -25,7 +25,7 @@ SAMPLE = '{"chosen_input_ids": [1, 2], "chosen_labels": (3, 4), "rejected_input_
 def run(program: str, *options: str) -> str:
     """What a program prints. Nothing goes to stderr."""
     command = [sys.executable, *options, "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=240)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

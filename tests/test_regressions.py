@@ -167,7 +167,7 @@ def test_import_without_numpy() -> None:
     code = (
         "import sys; sys.modules['numpy'] = None\ntry:\n import dpo_collate\nexcept ImportError as error: print(error)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=240)
     assert "numpy" in done.stdout
 
 

@@ -345,7 +345,7 @@ def overwriting(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs Python with allocators that overwrite what is freed, so that reading it shows."""
     environment = {**os.environ, "PYTHONMALLOC": "debug", "MALLOC_PERTURB_": "165"}
     command = [sys.executable, "-X", "faulthandler", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=240)
 
 
 def test_first_array_of_a_process() -> None:
