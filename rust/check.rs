@@ -131,7 +131,8 @@ pub struct Scratch {
 
 impl Checks {
     /// Looks at one row, whose values are `sources` by key; says what was found, and the digest of its ids if all of
-    /// them can be read. What cannot be read is passed over: a batch is refused for it.
+    /// them can be read. What cannot be read is passed over: a batch is refused for it. So is a row that no batch has
+    /// room for: of an array that repeats one value there may be any number.
     pub fn look(
         &self,
         sources: &[Option<Source<'_>>],
@@ -139,6 +140,9 @@ impl Checks {
         scratch: &mut Scratch,
         found: &mut Vec<Found>,
     ) -> Result<Option<Digest>, NotPlain> {
+        if sources.iter().flatten().any(|source| source.len() > MOST_VALUES) {
+            return Ok(None);
+        }
         scratch.rows.resize_with(self.ids.len(), Vec::new);
         scratch.known.clear();
         for (&key, row) in self.ids.iter().zip(&mut scratch.rows) {
@@ -282,6 +286,9 @@ pub fn differences(
         })
         .collect()
 }
+
+/// Rows of more values are not looked at: they take 2 GiB as ids. No real row has as many.
+pub const MOST_VALUES: usize = 1 << 28;
 
 /// Reads token ids; false where they are no ids.
 fn read(source: &Source<'_>, row: &mut Vec<i64>) -> Result<bool, NotPlain> {

@@ -223,8 +223,8 @@ class PreferenceCollator:
             raise Answer(self, min_length)
         form = self._form
         plain = type(samples) is list and samples and type(samples[0]) is dict
-        if not plain or form is None or not form.done_by_core:
-            samples = listed(samples)
+        # A list of our own in either case, as Python code in samples may change theirs: `form.finish` counts them.
+        samples = list(samples) if plain and form is not None and form.done_by_core else listed(samples)
         if self._table.sample is not None:
             samples = mappings(samples, self._table.sample)
         if form is None:

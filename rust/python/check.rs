@@ -156,7 +156,7 @@ impl RowCheck {
         let mut broken: Vec<usize> = Vec::new();
         for error in refused {
             broken.extend(error.sample);
-            looking.push(error, first, &gathered, collator);
+            looking.push(error, first, &gathered, collator)?;
         }
         self.look_at_gathered(py, collator, &mut gathered, (first, &mut broken), looking)
     }
@@ -224,7 +224,7 @@ impl RowCheck {
                     let error = to_python(&error, gathered, keys);
                     return Err(renamed_exception(py, error, sample, row));
                 }
-                looking.push(error, first, gathered, collator);
+                looking.push(error, first, gathered, collator)?;
             }
             for found in looked.found {
                 let message = format!("row {row}: {}", found.sentence(layout));
@@ -288,21 +288,28 @@ impl RowCheck {
 }
 
 impl Looking<'_> {
-    fn push(&mut self, error: CollateError, first: usize, gathered: &Gathered<'_>, collator: &Collator) {
+    fn push(
+        &mut self,
+        error: CollateError,
+        first: usize,
+        gathered: &Gathered<'_>,
+        collator: &Collator,
+    ) -> PyResult<()> {
         let sample = error.sample.unwrap_or_default();
         let row = first + sample;
-        let message = sentence(&error, gathered, &collator.table.keys);
+        let message = sentence(&error, gathered, &collator.table.keys)?;
         let message = message.strip_prefix(&format!("sample {sample}: ")).unwrap_or(&message);
         self.found.problems.push((row, name_of(&error), key_of(&error), format!("row {row}: {message}")));
         self.found.refused.push(row);
+        Ok(())
     }
 
     /// An exception of the layer that converts values is a problem of the row; any other is raised.
     fn push_raised(&mut self, py: Python<'_>, error: PyErr, row: usize) -> PyResult<()> {
-        let message = error.value(py).to_string();
-        let message = exception_text(py, &error).unwrap_or(message);
-        let Some(rest) = message.strip_prefix("sample ").and_then(|rest| rest.split_once(": ")).map(|(_, rest)| rest)
-        else {
+        // (Its `__str__` is not asked: it may be the user's.)
+        let message = exception_text(py, &error);
+        let rest = message.as_deref().and_then(|message| message.strip_prefix("sample "));
+        let Some((_, rest)) = rest.and_then(|rest| rest.split_once(": ")) else {
             return Err(error);
         };
         let kinds: [(&'static str, bool); 5] = [

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use pyo3::exceptions::{PyKeyError, PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyException, PyKeyError, PyMemoryError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyDictMethods};
 
@@ -27,11 +27,11 @@ impl From<Failure> for PyErr {
 
 /// The exception for an error of a batch whose samples have been gathered.
 pub(super) fn to_python(error: &CollateError, gathered: &Gathered<'_>, keys: &Keys) -> PyErr {
-    exception(error.kind(), sentence(error, gathered, keys))
+    sentence(error, gathered, keys).map_or_else(|raised| raised, |sentence| exception(error.kind(), sentence))
 }
 
-/// The sentence for it.
-pub(super) fn sentence(error: &CollateError, gathered: &Gathered<'_>, keys: &Keys) -> String {
+/// The sentence for it. Fails if the user's code, which is asked for the names of keys, is interrupted.
+pub(super) fn sentence(error: &CollateError, gathered: &Gathered<'_>, keys: &Keys) -> PyResult<String> {
     let mut message = error.to_string();
     if let (Cause::Missing, Some(sample)) = (&error.cause, error.sample) {
         // What the sample has instead is mostly what the user wants to know.
@@ -40,16 +40,22 @@ pub(super) fn sentence(error: &CollateError, gathered: &Gathered<'_>, keys: &Key
             let is_none = columns.iter().any(|column| Some(&column.name) == error.key.as_ref());
             (columns.iter().map(|column| format!("'{}'", column.name)).collect(), is_none)
         } else if let Some(dict) = gathered.sample(sample).and_then(|sample| sample.cast_exact::<PyDict>().ok()) {
-            let value = error.key.as_ref().and_then(|key| dict.get_item(key).ok().flatten());
-            let name = |key: Bound<'_, PyAny>| key.repr().ok().map(|key| key.to_string());
-            let names: Vec<String> = dict.keys().iter().filter_map(name).collect();
+            let py = dict.py();
+            let value = match &error.key {
+                Some(key) => unless_it_fails(py, dict.get_item(key))?.flatten(),
+                None => None,
+            };
+            let mut names = Vec::new();
+            for key in dict.keys() {
+                names.extend(unless_it_fails(py, key.repr())?.map(|name| name.to_string()));
+            }
             (names, value.is_some_and(|value| value.is_none()))
         } else {
-            return message;
+            return Ok(message);
         };
         if is_none {
             message.push_str(": it is None");
-            return message;
+            return Ok(message);
         }
         let more = if names.len() > KEYS_SHOWN { ", …" } else { "" };
         // Writing to a String cannot fail.
@@ -58,7 +64,15 @@ pub(super) fn sentence(error: &CollateError, gathered: &Gathered<'_>, keys: &Key
             let _ = write!(message, ": {REMOVED_COLUMNS}");
         }
     }
-    message
+    Ok(message)
+}
+
+/// What the user's code gives for a message. An error there does not hide the one that is told, but no interrupt is lost.
+fn unless_it_fails<T>(py: Python<'_>, given: PyResult<T>) -> PyResult<Option<T>> {
+    match given {
+        Err(error) if error.is_instance_of::<PyException>(py) => Ok(None),
+        given => given.map(Some),
+    }
 }
 
 pub(super) fn exception(kind: Kind, message: String) -> PyErr {
