@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),
 ]
 
-BATCHES = int(os.environ.get("DPO_COLLATE_BATCHES", "20000"))
+BATCHES = int(os.environ.get("DPO_COLLATE_BATCHES", "8000"))
 """So many go through the test of values; state more for a soak."""
 
 
