@@ -1,6 +1,6 @@
 //! What becomes of a block: one atomic word, and the moves that are allowed on it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use super::atomic::{AtomicU64, Ordering};
 
 /// The state of a block.
 ///
@@ -9,9 +9,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// | 0–13 | leases of receivers: tensors that see the block, in all processes but the owner's |
 /// | 14–27 | messages in flight: tensors that were sent and have not arrived |
 /// | 28–34 | forks: how many forks made processes that may see the block without a lease |
-/// | 35 | being emptied: somebody is giving its memory back to the system |
-/// | 36 | owned: the owner's lease, of which there is one |
-/// | 37–63 | generation: how many times it was taken |
+/// | 35 | being emptied by the owner: it is giving its memory back to the system |
+/// | 36 | being emptied by a receiver |
+/// | 37 | owned: the owner's lease, of which there is one |
+/// | 38–63 | generation: how many times it was taken |
 ///
 /// Each move says on which states it is allowed, and what comes of it; None is a refusal. The
 /// argument why the moves are enough stands in the module's documentation.
@@ -23,17 +24,28 @@ const LEASE: u64 = 1;
 const IN_FLIGHT: u32 = 14;
 const FORKS: u32 = 28;
 const MOST_FORKS: u64 = (1 << 7) - 1;
-const EMPTYING: u64 = 1 << 35;
-const OWNED: u64 = 1 << 36;
-const GENERATION: u32 = 37;
+const OWNER_EMPTIES: u64 = 1 << 35;
+const RECEIVER_EMPTIES: u64 = 1 << 36;
+const OWNED: u64 = 1 << 37;
+const GENERATION: u32 = 38;
 
-/// Who holds a lease.
+/// Who holds a lease, or empties a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// The process that takes the arena's blocks.
     Owner,
     /// A process that received a message.
     Receiver,
+}
+
+impl Holder {
+    /// The bit that says that it empties the block.
+    fn empties(self) -> u64 {
+        match self {
+            Self::Owner => OWNER_EMPTIES,
+            Self::Receiver => RECEIVER_EMPTIES,
+        }
+    }
 }
 
 /// Most leases of receivers and messages that a block can have together.
@@ -79,7 +91,7 @@ impl State {
     /// Whether somebody is giving its memory back.
     #[must_use]
     pub fn is_emptying(self) -> bool {
-        self.0 & EMPTYING != 0
+        self.0 & (OWNER_EMPTIES | RECEIVER_EMPTIES) != 0
     }
 
     /// How many times it was taken.
@@ -157,22 +169,23 @@ impl State {
 
     /// Somebody begins to give its memory back.
     #[must_use]
-    pub fn emptying(self) -> Option<Self> {
-        self.is_free().then_some(Self(self.0 | EMPTYING))
+    pub fn emptying(self, by: Holder) -> Option<Self> {
+        self.is_free().then_some(Self(self.0 | by.empties()))
     }
 
     /// Its memory has been given back.
     #[must_use]
-    pub fn emptied(self) -> Option<Self> {
-        self.is_emptying().then_some(Self(self.0 & !EMPTYING))
+    pub fn emptied(self, by: Holder) -> Option<Self> {
+        (self.0 & by.empties() != 0).then_some(Self(self.0 & !by.empties()))
     }
 
-    /// The owner is dead: its lease is void, and messages in flight are taken to be lost. One that
-    /// arrives after all is of another generation.
+    /// The owner is dead: its lease is void, messages in flight are taken to be lost, and if it was emptying the
+    /// block, nobody is. A message that arrives after all is of another generation.
     #[must_use]
     pub fn abandoned(self) -> Option<Self> {
-        let unseen = self.leases() == 0 && self.forks() == 0 && !self.is_emptying();
-        unseen.then(|| Self((self.0 & !(COUNT << IN_FLIGHT) & !OWNED).wrapping_add(1 << GENERATION)))
+        let unseen = self.leases() == 0 && self.forks() == 0 && self.0 & RECEIVER_EMPTIES == 0;
+        let void = OWNED | COUNT << IN_FLIGHT | OWNER_EMPTIES;
+        unseen.then(|| Self((self.0 & !void).wrapping_add(1 << GENERATION)))
     }
 }
 

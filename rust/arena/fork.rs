@@ -2,12 +2,12 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::thread::{ThreadId, current};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::atomic::{ThreadId, this_thread};
+use super::current::{inherit, with};
 use super::pool::Pool;
-use super::process::{inherit, with};
 use super::table::{Arena, ready};
 
 /// The forks of a process.
@@ -75,7 +75,7 @@ pub fn before() {
         }
         let (alive, childs) = pipe_with(PipeFlags::CLOEXEC).ok().unzip();
         let fork = Fork { alive, blocks };
-        process.forks.under_way.push(UnderWay { thread: current().id(), fork, childs });
+        process.forks.under_way.push(UnderWay { thread: this_thread(), fork, childs });
     });
 }
 
@@ -83,7 +83,7 @@ pub fn before() {
 pub fn after_in_parent() {
     with(|process| {
         let forks = &mut process.forks;
-        if let Some(index) = forks.under_way.iter().rposition(|under_way| under_way.thread == current().id()) {
+        if let Some(index) = forks.under_way.iter().rposition(|under_way| under_way.thread == this_thread()) {
             let UnderWay { fork, childs, .. } = forks.under_way.remove(index);
             drop(childs);
             if !fork.blocks.is_empty() {

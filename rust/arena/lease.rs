@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::process;
 use super::table::{Arena, ready};
+use super::{current, process};
 use crate::cells::{ALIGNMENT, Cell};
 
 /// The allocator refused.
@@ -55,7 +55,7 @@ impl Lease {
     pub(super) fn of_block(arena: Arc<Arena>, block: usize, bytes: usize) -> Self {
         arena.hold();
         let start = arena.mapping().at(arena.offset(block));
-        Self { start, bytes, home: Home::Arena { arena, block, process: process::token() } }
+        Self { start, bytes, home: Home::Arena { arena, block, process: current::token() } }
     }
 
     /// Where the block begins; a multiple of [`ALIGNMENT`].
@@ -102,7 +102,7 @@ impl Drop for Lease {
             // SAFETY: `start` came from `alloc` with this layout, and is freed nowhere else.
             Home::Heap(layout) => unsafe { dealloc(self.start.as_ptr(), *layout) },
             // A process that was forked has copies of its parent's leases, which the parent counts.
-            Home::Arena { process, .. } if *process != process::token() => {}
+            Home::Arena { process, .. } if *process != current::token() => {}
             Home::Arena { arena, block, .. } => {
                 if arena.drop_lease(*block) && ready([arena.owner()]) == [true] {
                     process::bury(arena);

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use rustix::fs::{Stat, fstat, stat};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::block::{State, make};
+use super::current::with;
 use super::lease::Lease;
-use super::process::with;
 use super::table::Arena;
 use crate::cells::Bool;
 
@@ -46,8 +45,8 @@ impl Arena {
         if bytes < small {
             return Sending::Small;
         }
-        make(self.state(block), State::sent)
-            .map_or(Sending::Foreign, |state| Sending::Place(Place { block, generation: state.generation(), offset }))
+        self.put_in_flight(block)
+            .map_or(Sending::Foreign, |generation| Sending::Place(Place { block, generation, offset }))
     }
 
     /// The block in which a range of addresses lies, and its offset there.
@@ -80,7 +79,7 @@ impl Arena {
             end.is_some_and(|end| !self.is_whole() || end <= self.mapping().len())
         });
         let end = end.ok_or_else(|| invalid("the message names memory that is not there"))?;
-        if make(self.state(block), |state| state.received(generation)).is_none() {
+        if !self.arrive(block, generation) {
             return Err(invalid("the message was received before, or its block was given to another batch"));
         }
         if !self.is_whole() {

@@ -14,7 +14,7 @@
 //!
 //! A **block** is a range of the arena. All that decides what may be done with it is one atomic word,
 //! its [`block::State`]: generation, the owner's lease, leases of receivers, messages in flight, forks, and
-//! whether it is being emptied.
+//! whether it is being emptied, and by whom.
 //!
 //! # Who may do what, and why no block is used again while somebody sees it
 //!
@@ -42,7 +42,9 @@
 //! well, and the file goes with their mappings. If it was the owner, nobody takes blocks of this arena any
 //! more; whoever drops the last lease that it has, or receives the next message of any arena, finds that
 //! the owner is dead (a pidfd can be read), takes its leases and messages for void (`abandoned`), gives back
-//! all memory that nobody sees, and forgets the arena.
+//! all memory that nobody sees, and forgets the arena. A block that the owner was emptying when it was killed is
+//! emptied once more: the word says that it was the owner, so that what another thread here empties is left to
+//! that one. (Marks of the owner's forks stay: what they made may live on. Their memory goes with the mappings.)
 //!
 //! **A process forks** ([`fork`]): the child has the parent's addresses without a lease of its own. Before
 //! the fork, every block of which it has a lease gets a mark (`forked`), which keeps it from being taken or
@@ -50,7 +52,7 @@
 //! fork are marked as well. The child inherits one end of a pipe; when that end is closed, which is when
 //! the child and all that it forked are gone, the parent takes its marks back (`unforked`). A child never
 //! counts anything down: it knows by a page that the kernel clears at a fork that leases in its memory are
-//! its parent's ([`process`]). (A child that closes descriptors which it does not know, as daemons do, is taken
+//! its parent's ([`current`]). (A child that closes descriptors which it does not know, as daemons do, is taken
 //! to be gone; it must not look at its parent's batches any more.) Private memory needs none of this: the kernel copies what either changes.
 //!
 //! # What is given back, and when
@@ -66,8 +68,10 @@
 //! asked for and given back, never while Python code runs or another process or thread is waited for. To
 //! drop a lease takes no lock.
 
+mod atomic;
 pub mod block;
 pub mod census;
+mod current;
 pub mod fork;
 mod lease;
 mod mapping;

@@ -2,10 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustix::param::page_size;
 
+use super::atomic::Ordering;
 use super::block::State;
 use super::lease::Lease;
 use super::mapping;

@@ -3,12 +3,12 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::param::page_size;
 use rustix::rand::{GetRandomFlags, getrandom};
 
+use super::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use super::block::{Holder, State, make};
 use super::census::Census;
 use super::mapping::{self, Mapping};
@@ -85,7 +85,15 @@ impl Arena {
 
     fn own(mapping: Mapping, file: Option<OwnedFd>) -> Self {
         mapping.word(KEEP).store(KEPT, Ordering::Relaxed);
-        Self { mapping, file, holder: Holder::Owner, owner: None, whole: true, held: 0.into(), dead: false.into() }
+        Self {
+            mapping,
+            file,
+            holder: Holder::Owner,
+            owner: None,
+            whole: true,
+            held: AtomicUsize::new(0),
+            dead: AtomicBool::new(false),
+        }
     }
 
     /// Another process's arena; `owner` is that process's pidfd. Where the blocks cannot be mapped (for want
@@ -98,7 +106,15 @@ impl Arena {
             Some(mapping) => (true, mapping, None),
             None => (false, Mapping::of(file.as_fd(), TABLE)?, Some(file)),
         };
-        let arena = Self { mapping, file, holder: Holder::Receiver, owner, whole, held: 0.into(), dead: false.into() };
+        let arena = Self {
+            mapping,
+            file,
+            holder: Holder::Receiver,
+            owner,
+            whole,
+            held: AtomicUsize::new(0),
+            dead: AtomicBool::new(false),
+        };
         if arena.mapping.word(MAGIC).load(Ordering::Acquire) != MADE_BY || arena.id() != id {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the arena that was named"));
         }
@@ -222,6 +238,16 @@ impl Arena {
         }
     }
 
+    /// The owner, who has a lease, puts a message in flight; of which generation.
+    pub(super) fn put_in_flight(&self, block: usize) -> Option<u64> {
+        make(self.state(block), State::sent).map(State::generation)
+    }
+
+    /// A message of that generation arrives, if it is in flight: it is a lease now.
+    pub(super) fn arrive(&self, block: usize, generation: u64) -> bool {
+        make(self.state(block), |state| state.received(generation)).is_some()
+    }
+
     /// Puts memory behind the first bytes of a block that the caller has taken.
     pub(super) fn commit(&self, block: usize, bytes: usize) -> io::Result<()> {
         let (offset, already) = (self.offset(block), self.committed(block));
@@ -239,7 +265,7 @@ impl Arena {
 
     /// Gives the memory of a block back, if nobody sees the block.
     pub(super) fn empty(&self, block: usize) -> bool {
-        make(self.state(block), State::emptying).is_some() && {
+        make(self.state(block), |state| state.emptying(self.holder)).is_some() && {
             let committed = self.committed(block);
             // An owner that was killed may have had more than it could write down.
             let bytes = if self.dead.load(Ordering::Relaxed) { self.capacity(block) } else { committed };
@@ -248,7 +274,7 @@ impl Arena {
                 self.word_of(block, BEHIND).store(0, Ordering::Relaxed);
                 self.count_bytes(FREE, committed, 0);
             }
-            make(self.state(block), State::emptied).is_some()
+            make(self.state(block), |state| state.emptied(self.holder)).is_some()
         }
     }
 

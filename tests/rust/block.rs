@@ -15,7 +15,7 @@ struct Plain {
     leases: u64,
     in_flight: u64,
     forks: u64,
-    emptying: bool,
+    emptying: Option<Holder>,
 }
 
 impl Plain {
@@ -26,7 +26,7 @@ impl Plain {
             leases: state.leases(),
             in_flight: state.in_flight(),
             forks: state.forks(),
-            emptying: state.is_emptying(),
+            emptying: [Holder::Owner, Holder::Receiver].into_iter().find(|&by| state.emptied(by).is_some()),
         }
     }
 
@@ -39,7 +39,7 @@ impl Plain {
     }
 
     fn is_free(self) -> bool {
-        !self.owned && self.leases == 0 && self.in_flight == 0 && self.forks == 0 && !self.emptying
+        !self.owned && self.leases == 0 && self.in_flight == 0 && self.forks == 0 && self.emptying.is_none()
     }
 }
 
@@ -51,8 +51,8 @@ enum Move {
     Dropped(Holder),
     Forked(Holder),
     Unforked,
-    Emptying,
-    Emptied,
+    Emptying(Holder),
+    Emptied(Holder),
     Abandoned,
 }
 
@@ -64,21 +64,21 @@ fn on_word(state: State, step: Move) -> Option<State> {
         Move::Dropped(holder) => state.dropped(holder),
         Move::Forked(holder) => state.forked(holder),
         Move::Unforked => state.unforked(),
-        Move::Emptying => state.emptying(),
-        Move::Emptied => state.emptied(),
+        Move::Emptying(by) => state.emptying(by),
+        Move::Emptied(by) => state.emptied(by),
         Move::Abandoned => state.abandoned(),
     }
 }
 
 fn on_numbers(mut plain: Plain, step: Move) -> Option<Plain> {
     let allowed = match step {
-        Move::Taken | Move::Emptying => plain.is_free(),
+        Move::Taken | Move::Emptying(_) => plain.is_free(),
         Move::Sent => plain.owned && plain.leases + plain.in_flight < MOST_LEASES,
         Move::Received { behind } => behind == 0 && plain.in_flight > 0,
         Move::Dropped(holder) | Move::Forked(holder) => plain.has(holder),
         Move::Unforked => plain.forks > 0 && plain.forks < MOST_FORKS,
-        Move::Emptied => plain.emptying,
-        Move::Abandoned => plain.leases == 0 && plain.forks == 0 && !plain.emptying,
+        Move::Emptied(by) => plain.emptying == Some(by),
+        Move::Abandoned => plain.leases == 0 && plain.forks == 0 && plain.emptying != Some(Holder::Receiver),
     };
     match step {
         _ if !allowed => return None,
@@ -89,13 +89,17 @@ fn on_numbers(mut plain: Plain, step: Move) -> Option<Plain> {
         Move::Dropped(Holder::Receiver) => plain.leases -= 1,
         Move::Forked(_) => plain.forks = MOST_FORKS.min(plain.forks + 1),
         Move::Unforked => plain.forks -= 1,
-        Move::Emptying => plain.emptying = true,
-        Move::Emptied => plain.emptying = false,
+        Move::Emptying(by) => plain.emptying = Some(by),
+        Move::Emptied(_) => plain.emptying = None,
         Move::Abandoned => {
-            (plain.generation, plain.owned, plain.in_flight) = (plain.generation + 1, false, 0);
+            plain = Plain { generation: plain.generation + 1, owned: false, in_flight: 0, emptying: None, ..plain };
         }
     }
     Some(plain)
+}
+
+fn holders() -> impl Strategy<Value = Holder> {
+    prop_oneof![Just(Holder::Owner), Just(Holder::Receiver)]
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -105,10 +109,10 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => prop_oneof![4 => Just(0_u64), 1 => 1..3_u64].prop_map(|behind| Move::Received { behind }),
         2 => Just(Move::Dropped(Holder::Owner)),
         3 => Just(Move::Dropped(Holder::Receiver)),
-        1 => prop_oneof![Just(Holder::Owner), Just(Holder::Receiver)].prop_map(Move::Forked),
+        1 => holders().prop_map(Move::Forked),
         1 => Just(Move::Unforked),
-        1 => Just(Move::Emptying),
-        2 => Just(Move::Emptied),
+        2 => holders().prop_map(Move::Emptying),
+        3 => holders().prop_map(Move::Emptied),
         1 => Just(Move::Abandoned),
     ];
     proptest::collection::vec(step, 0..200)
@@ -169,12 +173,21 @@ fn more_forks_than_can_be_counted_are_for_ever() {
     state = state.dropped(Holder::Owner).unwrap();
     assert!(state.is_retired());
     assert_eq!(state.unforked(), None);
-    assert_eq!((state.taken(), state.emptying(), state.abandoned()), (None, None, None));
+    assert_eq!((state.taken(), state.emptying(Holder::Owner), state.abandoned()), (None, None, None));
+}
+
+#[test]
+fn what_a_dead_owner_was_emptying_is_free_and_what_a_receiver_is_emptying_is_not() {
+    let state = after([Move::Taken, Move::Dropped(Holder::Owner), Move::Emptying(Holder::Owner)]).unwrap();
+    assert_eq!((state.taken(), state.emptied(Holder::Receiver)), (None, None));
+    assert!(state.abandoned().unwrap().is_free());
+    let state = after([Move::Emptying(Holder::Receiver)]).unwrap();
+    assert_eq!((state.taken(), state.emptied(Holder::Owner), state.abandoned()), (None, None, None));
 }
 
 #[test]
 fn generation_wraps_and_touches_nothing_else() {
-    let last = State::of(u64::MAX << 37);
+    let last = State::of(u64::MAX << 38);
     let wrapped = last.taken().unwrap();
     assert_eq!((wrapped.generation(), wrapped.leases(), wrapped.in_flight(), wrapped.forks()), (0, 0, 0, 0));
     assert!(wrapped.is_owned() && !wrapped.is_emptying());

@@ -25,6 +25,8 @@ mod check;
 mod collate;
 mod count;
 mod error;
+mod explorer;
+mod explorer_arena;
 mod fill;
 mod flat;
 mod golden;
