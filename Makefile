@@ -106,13 +106,20 @@ test-oldest: .venv/.tools ## Test with the oldest torch and NumPy that are suppo
 	PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/target/oldest $(BIN)/maturin develop --quiet --release --target-dir $(MATURIN_TARGET)
 	target/oldest/bin/python -m pytest --quiet --ignore tests/test_ray.py --ignore python/dpo_collate/ray.py
 
+# The files of rust/arena with loom's atomics: more threads, values and orders than the tests above run through.
+.PHONY: loom
+loom: ## Run the protocol of leases under loom, and through more of its states (minutes, most of them to compile)
+	RUSTFLAGS="--cfg loom" cargo test --quiet --locked --release --test model --target-dir target/loom -- --nocapture
+	DPO_COLLATE_EXPLORE=1 RUSTFLAGS="--cfg loom" cargo test --quiet --locked --release --test rust --target-dir target/loom \
+		-- --nocapture every_state
+
 VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
 
 .PHONY: valgrind
 valgrind: ## Run the Rust tests under valgrind (which has to be installed)
-	@# valgrind does not know the system call that tells when another process ends (pidfd_open).
+	@# valgrind does not know the system call that tells when another process ends (pidfd_open); and states are many.
 	PROPTEST_CASES=8 cargo test --quiet --locked --test rust --config 'target."cfg(all())".runner = "$(VALGRIND)"' \
-		-- --skip what_a_killed_owner_sent
+		-- --skip what_a_killed_owner_sent --skip every_state
 
 .PHONY: bench
 bench: build ## Measure: kernels, collation, delivery, plans, checks against other ways; draw docs/loader.png

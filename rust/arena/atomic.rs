@@ -1,6 +1,6 @@
 //! The atomics that the protocol is made of.
 //!
-//! Here, so that tests can put others in their place: `tests/rust/explorer.rs` and `tests/loom` compile the files of
+//! Here, so that tests can put others in their place: `tests/rust/explorer.rs` and `tests/model` compile the files of
 //! this folder with atomics that stop before each step.
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};

@@ -1,6 +1,6 @@
 //! The files of `rust/arena` that the protocol stands in, compiled with atomics and a mapping that stop before each
 //! step.
-#![allow(dead_code, reason = "files of the crate, of which not all is explored")]
+#![allow(dead_code, unreachable_pub, reason = "files of the crate, of which not all is explored")]
 
 #[path = "explorer_atomic.rs"]
 pub mod atomic;

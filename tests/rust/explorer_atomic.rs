@@ -4,6 +4,8 @@
 //! answer it is left by unwinding, and that step is what it would do next. So the code is its own model: what it does
 //! next depends on nothing but what it is, and the answers.
 
+#![allow(clippy::unused_self, reason = "as the standard library's are asked")]
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -1,4 +1,5 @@
 //! A mapping of two blocks of a page each, whose words are variables and whose memory is steps.
+#![allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "as the crate's can fail")]
 
 use std::io;
 use std::ops::Range;

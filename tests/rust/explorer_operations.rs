@@ -1,5 +1,5 @@
 //! What a process does with an arena: the real code of the table, put together as `pool`, `message`, `lease`, `fork`
-//! and `process` do. (Their own code, which has lists and pipes, is explored by `tests/loom`.)
+//! and `process` do. (Their own code, which has lists and pipes, is explored by `tests/model`.)
 
 use super::atomic::{Next, Step, Variable, ask, next, reset};
 use super::mapping::{self, PAGE};
