@@ -3,6 +3,7 @@
 
 use std::alloc::{Layout, alloc, dealloc};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
@@ -51,11 +52,11 @@ impl Lease {
         Ok(Self { start, bytes: layout.size(), home: Home::Heap(layout) })
     }
 
-    /// The lease of a block whose word counts it already. It lies in the arena's mapping.
-    pub(super) fn of_block(arena: Arc<Arena>, block: usize, bytes: usize) -> Self {
+    /// The lease of a block whose word counts it already, and which lies there: see [`Arena::place`].
+    pub(super) fn of_block(arena: Arc<Arena>, block: usize, range: Range<usize>) -> Self {
         arena.hold();
-        let start = arena.mapping().at(arena.offset(block));
-        Self { start, bytes, home: Home::Arena { arena, block, process: current::token() } }
+        let start = arena.mapping().at(range.start);
+        Self { start, bytes: range.len(), home: Home::Arena { arena, block, process: current::token() } }
     }
 
     /// Where the block begins; a multiple of [`ALIGNMENT`].

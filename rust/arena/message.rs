@@ -73,22 +73,18 @@ impl Arena {
         let Place { block, generation, offset } = place;
         let invalid = |what| io::Error::new(io::ErrorKind::InvalidData, what);
         let end = offset.checked_add(bytes).filter(|&end| block < self.count() && end <= self.capacity(block));
-        let end = end.filter(|&end| {
-            // Only a table that somebody has written into says what does not fit the mapping.
-            let end = self.offset(block).checked_add(end);
-            end.is_some_and(|end| !self.is_whole() || end <= self.mapping().len())
-        });
-        let end = end.ok_or_else(|| invalid("the message names memory that is not there"))?;
+        let range = end.and_then(|end| self.place(block, end));
+        let range = range.ok_or_else(|| invalid("the message names memory that is not there"))?;
         if !self.arrive(block, generation) {
             return Err(invalid("the message was received before, or its block was given to another batch"));
         }
         if !self.is_whole() {
             self.hold();
-            let copy = self.read(self.offset(block) + offset, bytes);
+            let copy = self.read(range.start + offset, bytes);
             self.drop_lease(block);
             return Ok((copy?, 0));
         }
-        let lease = Lease::of_block(Arc::clone(self), block, end);
+        let lease = Lease::of_block(Arc::clone(self), block, range);
         with(|process| process.forks.note(self, block));
         Ok((lease, offset))
     }

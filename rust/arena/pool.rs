@@ -10,7 +10,7 @@ use super::block::State;
 use super::lease::Lease;
 use super::mapping;
 use super::mark::Mark;
-use super::table::{Arena, TABLE};
+use super::table::{Arena, TABLE, spoilt};
 
 /// Hands out the blocks of an arena.
 ///
@@ -56,14 +56,15 @@ impl Pool {
         self.forget_blocks();
         let used = self.arena.used();
         // The word decides, not what was seen: a block may be being emptied by now.
-        let block = loop {
+        let (block, range) = loop {
             let block = if let Some(block) = self.best(bytes) { block } else { self.add(bytes)? };
+            let range = self.arena.place(block, bytes).ok_or_else(spoilt)?;
             if self.arena.take(block) {
-                break block;
+                break (block, range);
             }
         };
         // From here on the lease gives the block back if anything fails.
-        let lease = Lease::of_block(Arc::clone(&self.arena), block, bytes);
+        let lease = Lease::of_block(Arc::clone(&self.arena), block, range);
         let is_new = self.arena.committed(block) == 0;
         self.recycled += u64::from(!is_new);
         self.arena.commit(block, bytes)?;
@@ -87,7 +88,7 @@ impl Pool {
             self.arena.empty(count - 1);
         }
         while let Some(begin) = self.arena.pop() {
-            self.end = begin;
+            self.end = begin.max(TABLE);
         }
     }
 

@@ -13,6 +13,7 @@ use super::block::{Holder, State, make};
 use super::census::Census;
 use super::mapping::{self, Mapping};
 use super::mark::KEPT;
+use crate::cells::ALIGNMENT;
 
 /// Says which arena it is: no two have the same.
 pub type Id = [u8; 16];
@@ -55,8 +56,8 @@ pub struct Arena {
     holder: Holder,
     /// The pidfd of the other process that owns it, if it could be had.
     owner: Option<OwnedFd>,
-    /// Whether blocks are mapped; else they are read from the file.
-    whole: bool,
+    /// Bytes of the whole: of the table, and of all address space that blocks can have.
+    len: usize,
     /// Leases that this process holds.
     held: AtomicUsize,
     /// The owner is known to be dead.
@@ -85,15 +86,9 @@ impl Arena {
 
     fn own(mapping: Mapping, file: Option<OwnedFd>) -> Self {
         mapping.word(KEEP).store(KEPT, Ordering::Relaxed);
-        Self {
-            mapping,
-            file,
-            holder: Holder::Owner,
-            owner: None,
-            whole: true,
-            held: AtomicUsize::new(0),
-            dead: AtomicBool::new(false),
-        }
+        let len = mapping.len();
+        let (held, dead) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { mapping, file, holder: Holder::Owner, owner: None, len, held, dead }
     }
 
     /// Another process's arena; `owner` is that process's pidfd. Where the blocks cannot be mapped (for want
@@ -102,19 +97,12 @@ impl Arena {
     pub fn attach(file: OwnedFd, id: Id, owner: Option<OwnedFd>, room: usize) -> io::Result<Self> {
         let len = mapping::check(file.as_fd())?;
         let whole = if len <= room { Mapping::of(file.as_fd(), len).ok() } else { None };
-        let (whole, mapping, file) = match whole {
-            Some(mapping) => (true, mapping, None),
-            None => (false, Mapping::of(file.as_fd(), TABLE)?, Some(file)),
+        let (mapping, file) = match whole {
+            Some(mapping) => (mapping, None),
+            None => (Mapping::of(file.as_fd(), TABLE)?, Some(file)),
         };
-        let arena = Self {
-            mapping,
-            file,
-            holder: Holder::Receiver,
-            owner,
-            whole,
-            held: AtomicUsize::new(0),
-            dead: AtomicBool::new(false),
-        };
+        let (held, dead) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let arena = Self { mapping, file, holder: Holder::Receiver, owner, len, held, dead };
         if arena.mapping.word(MAGIC).load(Ordering::Acquire) != MADE_BY || arena.id() != id {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "not the arena that was named"));
         }
@@ -142,12 +130,20 @@ impl Arena {
         self.file.as_ref().map(AsFd::as_fd)
     }
 
+    /// The addresses of this process where blocks can lie; none where they are not mapped.
+    #[must_use]
+    pub fn blocks(&self) -> Option<Range<usize>> {
+        let start = self.mapping.at(0).addr().get();
+        self.is_whole().then(|| start + TABLE..start + self.mapping.len())
+    }
+
     pub(super) fn mapping(&self) -> &Mapping {
         &self.mapping
     }
 
+    /// Whether blocks are mapped; else they are read from the file.
     pub(super) fn is_whole(&self) -> bool {
-        self.whole
+        self.mapping.len() == self.len
     }
 
     /// Number of blocks in the table.
@@ -191,12 +187,20 @@ impl Arena {
 
     /// The address space of a block, in bytes.
     pub(super) fn capacity(&self, block: usize) -> usize {
-        self.value(block, CAPACITY)
+        self.value(block, CAPACITY).min(self.len)
     }
 
     /// Bytes of the block that have memory behind them.
     pub(super) fn committed(&self, block: usize) -> usize {
-        self.value(block, BEHIND)
+        self.value(block, BEHIND).min(self.len)
+    }
+
+    /// Where so many bytes of a block lie, if it is a place for a block: behind the table, aligned, not past the end.
+    /// It always is, unless another process has written what it must not into the table.
+    pub(super) fn place(&self, block: usize, bytes: usize) -> Option<Range<usize>> {
+        let begin = self.offset(block);
+        let end = begin.checked_add(bytes).filter(|&end| end <= self.len)?;
+        (begin >= TABLE && begin < self.len && begin.is_multiple_of(ALIGNMENT)).then_some(begin..end)
     }
 
     /// Adds a block to the table. The owner's business.
@@ -250,10 +254,11 @@ impl Arena {
 
     /// Puts memory behind the first bytes of a block that the caller has taken.
     pub(super) fn commit(&self, block: usize, bytes: usize) -> io::Result<()> {
-        let (offset, already) = (self.offset(block), self.committed(block));
+        let already = self.committed(block);
         let wanted = bytes.next_multiple_of(page_size());
         if wanted > already {
-            let range = offset + already..offset + wanted;
+            let whole = self.place(block, wanted).ok_or_else(spoilt)?;
+            let range = whole.start + already..whole.end;
             mapping::commit(self.file(), range.clone()).inspect_err(|_| {
                 let _ = self.mapping.release(range); // some of it may have been had
             })?;
@@ -270,7 +275,7 @@ impl Arena {
             // An owner that was killed may have had more than it could write down.
             let bytes = if self.dead.load(Ordering::Relaxed) { self.capacity(block) } else { committed };
             // Refused, the memory stays, and is used again by the next who takes the block.
-            if self.release(self.offset(block)..self.offset(block) + bytes).is_ok() {
+            if self.place(block, bytes).is_some_and(|range| self.release(range).is_ok()) {
                 self.word_of(block, BEHIND).store(0, Ordering::Relaxed);
                 self.count_bytes(FREE, committed, 0);
             }
@@ -280,7 +285,7 @@ impl Arena {
 
     fn release(&self, range: Range<usize>) -> io::Result<()> {
         match self.file() {
-            Some(file) if !self.whole => mapping::punch(file, range),
+            Some(file) if !self.is_whole() => mapping::punch(file, range),
             _ => self.mapping.release(range),
         }
     }
@@ -320,8 +325,8 @@ impl Arena {
     /// Drops a lease; whether this process has none left.
     pub(super) fn drop_lease(&self, block: usize) -> bool {
         let committed = self.committed(block); // before anybody else can take it
+        // Refused where somebody else has written into the word: this process does not end for that.
         let left = make(self.state(block), |state| state.dropped(self.holder));
-        debug_assert!(left.is_some(), "block {block} has no lease");
         if self.is_dead() {
             self.bury_one(block);
         } else if let Some(left) = left.filter(|left| !left.is_used()) {
@@ -400,6 +405,11 @@ impl Arena {
         make(self.state(block), State::abandoned);
         self.empty(block);
     }
+}
+
+/// Another process has written into the table what it must not.
+pub(super) fn spoilt() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the arena's table names memory that is not there")
 }
 
 /// Which of the descriptors can be read, or are closed at their other end.

@@ -3,6 +3,7 @@
 
 use std::mem::MaybeUninit;
 
+use _core::arena::Lease;
 use _core::cells::{Bool, Cell, DType, Element};
 use _core::collate::Collated;
 use _core::plan::Array;
@@ -172,4 +173,18 @@ pub(crate) fn ints(collated: &Collated, array: &Array) -> Vec<Vec<i64>> {
         Plain::Float(float) => panic!("{float} is no integer"),
     };
     rows(collated, array).iter().map(|row| row.iter().map(int).collect()).collect()
+}
+
+/// Writes this value into every byte of a block.
+pub(crate) fn fill(lease: &mut Lease, value: u8) {
+    let bytes = lease.bytes();
+    lease.cells::<Bool>(0, bytes).fill(MaybeUninit::new(Bool(value)));
+}
+
+/// Whether so many bytes of a block, which have been written, have this value.
+pub(crate) fn holds(lease: &Lease, from: usize, bytes: usize, value: u8) -> bool {
+    assert!(from + bytes <= lease.bytes());
+    // SAFETY: the range lies in the block and has been written.
+    let found = unsafe { std::slice::from_raw_parts(lease.start().as_ptr().add(from), bytes) };
+    found.iter().all(|&byte| byte == value)
 }

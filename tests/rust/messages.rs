@@ -1,6 +1,7 @@
 //! Messages: a lease arrives once, where it was sent from, or is refused and changes nothing.
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use _core::arena::Lease;
@@ -10,14 +11,19 @@ use _core::arena::pool::Pool;
 use _core::arena::table::Arena;
 use proptest::prelude::*;
 
-use crate::pool::{fill, holds};
+use crate::memory::{fill, holds};
 
 /// An owner, and a receiver: a second mapping of the same file.
 fn both() -> (Pool, Arc<Arena>) {
+    with_room(usize::MAX)
+}
+
+/// Likewise, with so much address space for the receiver.
+fn with_room(room: usize) -> (Pool, Arc<Arena>) {
     let pool = Pool::new(Arena::shared().unwrap());
     let file = pool.arena().file().unwrap().as_fd().try_clone_to_owned().unwrap();
     assert!(!pool.arena().is_attached());
-    let training = Arena::attach(file, pool.arena().id(), None, usize::MAX).unwrap();
+    let training = Arena::attach(file, pool.arena().id(), None, room).unwrap();
     assert!(pool.arena().is_attached());
     (pool, Arc::new(training))
 }
@@ -80,6 +86,42 @@ fn a_message_is_received_once() {
     assert_eq!((other.block, other.generation), (place.block, place.generation + 1));
     assert_eq!(refused(&training, place, 10_000), STALE);
     assert!(training.receive(other, 10_000).is_ok());
+}
+
+/// Writes a word of the table: of the first block the state, the offset, the capacity, or the bytes behind it.
+fn spoil(pool: &Pool, word: u64, value: u64) {
+    let file = std::fs::File::from(pool.arena().file().unwrap().try_clone_to_owned().unwrap());
+    file.write_all_at(&value.to_ne_bytes(), 4096 + (word << 17) * 8).unwrap();
+}
+
+/// Whoever receives must not end, nor read anything else, because of what another process has written.
+#[test]
+fn a_table_that_was_spoilt_is_refused() {
+    let len = pool_len();
+    for offset in [0, 4096, (8 << 20) - 64, (8 << 20) + 8, len - 8, len, len + 4096, u64::MAX, u64::MAX - 4095] {
+        for room in [0, usize::MAX] {
+            for bytes in [0, 100] {
+                let (mut pool, training) = with_room(room);
+                let lease = taken(&mut pool, 10_000, 5);
+                let places = [sent(&pool, &lease, 0, bytes), sent(&pool, &lease, 0, bytes)];
+                let received = training.receive(places[0], bytes).unwrap();
+                spoil(&pool, 1, offset);
+                spoil(&pool, 2, u64::MAX);
+                spoil(&pool, 3, u64::MAX);
+                assert_eq!(refused(&training, places[1], bytes), NOT_THERE, "{offset} {room}");
+                drop(lease);
+                spoil(&pool, 0, 1 << 37);
+                drop(received);
+                training.empty_all();
+                let again = pool.take(10_000).map(|lease| lease.start().addr().get());
+                assert!(again.is_ok_and(|start| pool.arena().blocks().unwrap().contains(&start)));
+            }
+        }
+    }
+}
+
+fn pool_len() -> u64 {
+    std::fs::File::from(both().0.arena().file().unwrap().try_clone_to_owned().unwrap()).metadata().unwrap().len()
 }
 
 proptest! {

@@ -1,14 +1,14 @@
 //! Pools: blocks apart from each other, used again, not too large, given back.
 
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 
 use _core::arena::Lease;
 use _core::arena::mark::KEPT;
 use _core::arena::pool::Pool;
 use _core::arena::table::Arena;
-use _core::cells::Bool;
 use proptest::prelude::*;
+
+use crate::memory::{fill, holds};
 
 const MIB: usize = 1 << 20;
 
@@ -18,19 +18,6 @@ fn private() -> Pool {
 
 fn shared() -> Pool {
     Pool::new(Arena::shared().unwrap())
-}
-
-pub(crate) fn fill(lease: &mut Lease, value: u8) {
-    let bytes = lease.bytes();
-    lease.cells::<Bool>(0, bytes).fill(MaybeUninit::new(Bool(value)));
-}
-
-#[expect(unsafe_code, reason = "reads back what `fill` has written")]
-pub(crate) fn holds(lease: &Lease, from: usize, bytes: usize, value: u8) -> bool {
-    assert!(from + bytes <= lease.bytes());
-    // SAFETY: the range lies in the block and has been written.
-    let found = unsafe { std::slice::from_raw_parts(lease.start().as_ptr().add(from), bytes) };
-    found.iter().all(|&byte| byte == value)
 }
 
 /// Bytes that are kept free.

@@ -15,8 +15,8 @@ use _core::arena::table::{Arena, Id};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use crate::memory::holds;
 use crate::messages::{sent, taken};
-use crate::pool::holds;
 
 /// What the other process is to be; this test does nothing where it is not set.
 const ROLE: &str = "DPO_COLLATE_TEST_ROLE";
