@@ -262,6 +262,16 @@ fn text_is_as_long_as_its_last_offset_says() {
     }
 }
 
+/// A column may have more rows than its table: the last of its own offsets counts.
+#[test]
+fn text_of_a_column_that_is_longer_than_its_table() {
+    let column = Data::new(4, [None, narrow(&[0, 1, 1000, 2, 2]), Some(b"ab".to_vec())]);
+    let table = Data::new(2, [None]).with([column]);
+    let batch = batch_of(&Type::new("+s", [Type::new("u", [])]).field(), table.export(&Ledger::default())).unwrap();
+    let text = [0, 1].map(|row| batch.column(0).unwrap().text(row).map(<[u8]>::len));
+    assert_eq!(text, [Ok(1), Err(Broken(BACKWARDS))]);
+}
+
 #[test]
 fn text_without_a_buffer() {
     let batch = batch(&Type::new("u", []), &Data::new(3, [None, narrow(&[0, 0, 1, 1]), None]));

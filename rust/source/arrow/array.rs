@@ -190,6 +190,11 @@ impl<'a> Array<'a> {
         Self::new(&self.field.children[index], self.raw_child(index)?)
     }
 
+    /// Where the last row of the record itself ends, counted from where the buffers begin.
+    fn end(&self) -> usize {
+        usize::try_from(self.raw.offset + self.raw.length).unwrap_or_default() // `new` has looked at both
+    }
+
     /// Where a row is, counted from where the buffers begin.
     fn place(&self, row: usize) -> usize {
         self.offset + row
@@ -258,8 +263,12 @@ impl<'a> Array<'a> {
 
     /// Where a row begins and ends, by the offsets.
     fn range(&self, offsets: Offsets, row: usize) -> Result<Range<usize>, Broken> {
+        self.range_at(offsets, self.place(row))
+    }
+
+    /// Likewise of a row that is counted from where the buffers begin.
+    fn range_at(&self, offsets: Offsets, at: usize) -> Result<Range<usize>, Broken> {
         let buffer = self.buffer(1).ok_or(Broken("it has rows, but their buffer is at NULL"))?;
-        let at = self.place(row);
         // SAFETY: there is an offset more than rows.
         let (begin, end) = unsafe {
             match offsets {
@@ -342,8 +351,8 @@ impl<'a> Array<'a> {
         let (start, range) = match self.field.kind {
             Kind::Text(offsets, _) => {
                 let range = self.range(offsets, row)?;
-                // The last offset is what its producer has made the buffer for.
-                if range.end > self.range(offsets, self.len - 1)?.end {
+                // The last offset is what its producer has made the buffer for: its own, be a struct's rows fewer.
+                if range.end > self.range_at(offsets, self.end() - 1)?.end {
                     return Err(BACKWARDS);
                 }
                 (self.buffer(2), range)
