@@ -60,7 +60,7 @@ pub(super) fn deal(pairs: &Pairs, rules: &Rules, batches: &Batches, random: &mut
 
 /// Makes so many more batches: each time of the costliest that can be split, two that cost nearly the same.
 fn split(pairs: &Pairs, multiple_of: usize, order: &[u32], batches: &[Batch], more: usize) -> Option<Vec<Batch>> {
-    let least = 2 * multiple_of;
+    let least = multiple_of.saturating_mul(2);
     let (whole, mut rest): (Vec<Batch>, Vec<Batch>) =
         batches.iter().partition(|batch| batch.end - batch.begin >= least);
     let mut whole = BinaryHeap::from(whole);

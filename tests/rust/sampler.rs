@@ -305,6 +305,14 @@ fn ranks_that_would_get_nothing_do_without_multiples() {
 }
 
 #[test]
+fn a_multiple_beyond_all_numbers_is_kept_by_no_batch() {
+    let limits = Limits { batch_size: u64::MAX, ..NO_LIMITS };
+    let pairs = Pairs::new(&[5; 10], 2, Vec::new(), separate(), limits);
+    let found = plan(&pairs, &Rules { limits, multiple_of: usize::MAX, world_size: 2, ..RULES }, 0, 0);
+    assert_eq!((found.costs.len(), found.order.len()), (2, 5));
+}
+
+#[test]
 fn why_pairs_are_refused() {
     let refusal = |grid: Grid, limits: Limits, tiles: Vec<u32>| {
         let pairs = Pairs::new(&[3, 9], 1, tiles, vec![grid], limits);
