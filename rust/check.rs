@@ -223,7 +223,8 @@ impl Checks {
 impl Vocabulary {
     /// The first value that is no id, nor `nothing`.
     fn first_unknown(&self, row: &[i64], nothing: Option<Number>) -> Option<Fault> {
-        let beyond = |value: i64| value.cast_unsigned() >= self.size;
+        let size = self.size.min(1 << 63); // no negative number is an id, whatever the size
+        let beyond = |value: i64| value.cast_unsigned() >= size;
         // A loop without a way out, mostly the only one: it is a vector loop.
         if !row.iter().fold(false, |any, &value| any | beyond(value)) {
             return None;

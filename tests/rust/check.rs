@@ -83,6 +83,17 @@ fn each_fault_and_its_sentence() {
     );
 }
 
+#[test]
+fn no_negative_number_is_an_id() {
+    for size in [1, 1 << 63, (1 << 63) + 1, u64::MAX] {
+        let known = Checks { vocabulary: Some(Vocabulary { size, also: Vec::new() }), ..checks() };
+        for value in [-1, -2, i64::MIN] {
+            let found = faults(&known, [Some(&[0, value]), Some(&[0]), Some(&[0, 0]), None, None]);
+            assert_eq!(found, [Found { key: 0, fault: Fault::Vocabulary { value, position: 1, size } }]);
+        }
+    }
+}
+
 /// What is missing, or no ids, is what a batch is refused for.
 #[test]
 fn what_cannot_be_read_is_passed_over() {
