@@ -60,6 +60,9 @@ lint: build ## Check format, lints, types and stubs
 	cargo fmt --check
 	cargo clippy --quiet --locked --all-targets $(CLIPPY)
 	cargo clippy --quiet --locked --all-targets --features python --target-dir $(MATURIN_TARGET) $(CLIPPY)
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
+	@# Without libFuzzer, which takes a minute to compile.
+	cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --no-default-features $(CLIPPY)
 	$(BIN)/ruff format --check $(PYTHON_SOURCES)
 	$(BIN)/ruff check $(PYTHON_SOURCES)
 	$(BIN)/mypy $(PYTHON_SOURCES)
@@ -120,6 +123,14 @@ valgrind: ## Run the Rust tests under valgrind (which has to be installed)
 	@# valgrind does not know the system call that tells when another process ends (pidfd_open); and states are many.
 	PROPTEST_CASES=8 cargo test --quiet --locked --test rust --config 'target."cfg(all())".runner = "$(VALGRIND)"' \
 		-- --skip what_a_killed_owner_sent --skip every_state
+
+# Seconds of fuzzing, all targets together. With SANITIZER=address what is read out of bounds is found as well.
+SECONDS := 300
+SANITIZER := none
+
+.PHONY: fuzz
+fuzz: ## Fuzz the Rust core: make fuzz SECONDS=600 (needs a C++ compiler)
+	fuzz/run.sh $(SECONDS) $(SANITIZER)
 
 .PHONY: bench
 bench: build ## Measure: kernels, collation, delivery, plans, checks against other ways; draw docs/loader.png

@@ -174,7 +174,12 @@ impl Data {
     /// The bytes of a buffer, where they are to lie.
     fn shifted(&self, buffer: Option<&[u8]>) -> Vec<u8> {
         let Some(buffer) = buffer else { return Vec::new() };
-        let mut kept = Vec::with_capacity(buffer.len() + 9);
+        // Memory of the allocator mostly begins at a multiple of 8: then nothing is behind the last byte.
+        let front = usize::from(self.misaligned);
+        let mut kept = Vec::with_capacity((front + buffer.len()).max(1));
+        if odd(&kept, self.misaligned) != front {
+            kept = Vec::with_capacity(buffer.len() + 9);
+        }
         kept.resize(odd(&kept, self.misaligned), 0xEE);
         kept.extend(buffer);
         kept

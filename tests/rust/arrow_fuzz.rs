@@ -4,14 +4,12 @@
 use std::ptr;
 
 use _core::source::arrow::abi::ArrowArray;
-use _core::source::arrow::array::Array;
-use _core::source::arrow::cell;
-use _core::source::arrow::schema::Kind;
 use proptest::prelude::*;
 
+use crate::arrow_any::{column, forms};
 use crate::arrow_build::{Data, Ledger, batch_of, child, set_buffer, set_child};
-use crate::arrow_naive::numbers;
-use crate::arrow_values::{Of, column, encode, forms};
+use crate::arrow_naive::read_all;
+use crate::arrow_values::{Of, encode};
 use crate::cases;
 
 /// A change of some record of a tree.
@@ -140,39 +138,6 @@ fn overwrite(values: &mut impl Iterator<Item = Option<(prop::sample::Index, i64)
     }
     for (of, child) in children(of).into_iter().zip(&mut data.children) {
         overwrite(values, of, child);
-    }
-}
-
-/// Reads the first and the last rows in every way there is.
-fn read_all(array: &Array<'_>) {
-    let rows = array.rows();
-    for row in (0..rows.min(8)).chain(rows.saturating_sub(4)..rows) {
-        let _ = array.is_null(row);
-        let _ = array.first_null(row..rows);
-        for unbatch in [false, true] {
-            if let Ok(Some((values, rows))) = cell::tokens(array, row, unbatch) {
-                let _ = cell::run(&values, &rows).map(numbers);
-            }
-        }
-        let _ = (cell::length(array, row, false), cell::number(array, row));
-        if let Ok(Some(dense)) = cell::array(array, row) {
-            let _ = dense.values.run(dense.rows).map(numbers);
-        }
-        match array.field().kind {
-            Kind::Text(..) | Kind::View(_) => {
-                let _ = array.text(row).map(<[u8]>::to_vec);
-            }
-            Kind::List(_) | Kind::FixedSizeList(_) => {
-                let _ = array.items(row);
-            }
-            _ => {}
-        }
-    }
-    for index in 0..array.field().children.len() {
-        if array.field().kind == Kind::Struct {
-            let _ = array.column(index).map(|column| read_all(&column));
-        }
-        let _ = array.child(index).map(|child| read_all(&child));
     }
 }
 

@@ -213,3 +213,42 @@ pub(crate) fn read_array(column: &Array<'_>, row: usize) -> Read<(Vec<usize>, Ve
         (dense.shape, leaves(&dense.values, dense.rows))
     }))
 }
+
+/// Reads the first and the last rows in every way there is.
+pub(crate) fn read_all(array: &Array<'_>) {
+    let rows = array.rows();
+    for row in (0..rows.min(8)).chain(rows.saturating_sub(4)..rows) {
+        let _ = array.is_null(row);
+        let _ = array.first_null(row..rows);
+        for unbatch in [false, true] {
+            if let Ok(Some((values, rows))) = cell::tokens(array, row, unbatch) {
+                let _ = cell::run(&values, &rows).map(numbers);
+            }
+        }
+        let _ = (cell::length(array, row, false), cell::number(array, row), cell::size(array, row));
+        if let Ok(Some(dense)) = cell::array(array, row) {
+            let _ = dense.values.run(dense.rows).map(numbers);
+        }
+        match array.field().kind {
+            Kind::Text(..) | Kind::View(_) => {
+                let _ = array.text(row).map(<[u8]>::to_vec);
+            }
+            Kind::List(_) | Kind::FixedSizeList(_) => {
+                let _ = array.items(row);
+            }
+            Kind::Dictionary(_) => {
+                if let Ok((values, at)) = array.looked_up(row) {
+                    let _ = cell::size(&values, at);
+                    read_all(&values);
+                }
+            }
+            _ => {}
+        }
+    }
+    for index in 0..array.field().children.len() {
+        if array.field().kind == Kind::Struct {
+            let _ = array.column(index).map(|column| read_all(&column));
+        }
+        let _ = array.child(index).map(|child| read_all(&child));
+    }
+}

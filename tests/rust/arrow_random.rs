@@ -3,9 +3,10 @@
 use _core::source::arrow::cell;
 use proptest::prelude::*;
 
+use crate::arrow_any::{column, form, forms};
 use crate::arrow_build::{Data, Ledger, Type, batch, batch_of};
 use crate::arrow_naive::{self as naive, read, read_array, read_tokens};
-use crate::arrow_values::{Form, Of, Tree, column, encode, form, forms};
+use crate::arrow_values::{Form, Of, Tree, encode};
 use crate::cases;
 use crate::naive::Plain;
 

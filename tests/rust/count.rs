@@ -1,21 +1,13 @@
 //! Token ids that are counted, in whole rows and in what is kept of them.
 
 use _core::cells::Element;
-use _core::collate::Collated;
 use _core::error::Number;
 use _core::layout::{Column, Content, Layout, Matrix, Order, Truncation};
 
 use crate::build::{at_most, collate_samples, collate_sources, column, layout, matrix, parallel};
+use crate::compare::found_counts;
 use crate::memory::{Form, Stored};
 use crate::naive::Sample;
-use crate::naive_matrix::Count;
-
-/// The counts of a batch, as plain numbers.
-pub(crate) fn found_counts(collated: &Collated) -> Vec<Count> {
-    let plain =
-        |count: &_core::rows::Count| (count.matrix, count.part, count.sample, count.id, count.tokens, count.kept);
-    collated.counts.iter().map(plain).collect()
-}
 
 /// Rows of prompt and completion, in which 7 and 9 are counted.
 fn counted(most: usize, truncation: Truncation) -> Layout {

@@ -7,6 +7,7 @@
 use proptest::prelude::ProptestConfig;
 
 mod arrow;
+mod arrow_any;
 mod arrow_build;
 mod arrow_fuzz;
 mod arrow_hostile;
@@ -23,6 +24,7 @@ mod build;
 mod cells;
 mod check;
 mod collate;
+mod compare;
 mod count;
 mod error;
 mod explorer;
@@ -32,6 +34,8 @@ mod explorer_machine;
 mod explorer_state;
 mod fill;
 mod flat;
+mod fuzz;
+mod fuzz_replay;
 mod golden;
 mod lease;
 mod limits;

@@ -1,0 +1,4 @@
+//! The target `sampler`: what it does stands in `tests/rust/fuzz/sampler.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::sampler(data));
