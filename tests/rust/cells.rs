@@ -1,5 +1,7 @@
 //! Types of cells and values: names, sizes, what fits.
 
+/// What the files of `rust/arena` that `explorer_arena.rs` compiles once more find under this name.
+pub(crate) use _core::cells::ALIGNMENT;
 use _core::cells::{DType, Element};
 use _core::error::Number;
 
