@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 
 from . import _media, image_tokens
-from ._budget import Budget
+from ._budget import Budget, allocation
 from ._convert import is_tensor
 from ._pools import Target
 from ._tiles import Entry, check_alike, entries_of
@@ -176,8 +176,16 @@ def _check_tokens(form: Form, rest: Rest, found: dict[str, list[Entry]], noted: 
             _media.check_truncated(rest.truncated, table.media, found, counted)
 
 
-def _digest(found: dict[str, list[Entry]]) -> bytes:
-    """Of all that the images of a row are."""
+def _digest(found: dict[str, list[Entry]]) -> bytes | None:
+    """Of all that the images of a row are; None where there is no memory for a copy: an array may repeat one value."""
+    try:
+        with allocation("an image"):
+            return _digest_of(found)
+    except MemoryError:
+        return None
+
+
+def _digest_of(found: dict[str, list[Entry]]) -> bytes:
     digest = blake2b(digest_size=16)
     for name, entries in found.items():
         for entry in entries:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ._budget import allocation
 from ._convert import is_tensor, to_array
 from ._tiles import Entry, dtype_name, entries_of
 
@@ -155,6 +156,7 @@ def check_truncated(
 
     Raises:
         ValueError: That is what happens to a sample.
+        MemoryError: There is no memory to look at flags.
     """
     if not truncated:
         return
@@ -164,7 +166,8 @@ def check_truncated(
             continue
         flagged = medium.name in flags
         for entry in found[flags.get(medium.name, medium.name)]:
-            images = not flagged or bool((entry.tiles != 0).any())
+            with allocation(entry.place):
+                images = not flagged or bool((entry.tiles != 0).any())
             if images and entry.sample in truncated and (medium.describes or medium.name, entry.sample) not in counted:
                 raise ValueError(
                     f"sample {entry.sample}: truncation could cut image tokens, and the sample has images: expected a "

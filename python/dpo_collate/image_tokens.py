@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
+from ._budget import allocation
 from ._checks import check_count, check_int64, check_type
 from ._tiles import dtype_name
 
@@ -65,7 +66,10 @@ class ImageTokens:
     def asked_for(self, entry: Entry, flags: Entry | None) -> int:
         """How many tokens the tiles of one value ask for."""
         if self.per_grid is None:
-            return (self.per_tile or 0) * (entry.number if flags is None else int((flags.tiles != 0).sum()))
+            if flags is None:
+                return (self.per_tile or 0) * entry.number
+            with allocation(flags.place):
+                return (self.per_tile or 0) * int((flags.tiles != 0).sum())
         return sum(patches // self.per_grid**2 for patches in patches_of(entry))
 
 
@@ -75,12 +79,14 @@ def patches_of(entry: Entry) -> list[int]:
     Raises:
         TypeError: They are no integers.
         ValueError: They are no grids.
+        MemoryError: They are too many.
     """
     if "int" not in dtype_name(entry.tiles):
         raise TypeError(f"{entry.place} has dtype {dtype_name(entry.tiles)}, expected integers")
     if entry.tiles.ndim != 2 or entry.tiles.shape[1] != 3:
         raise ValueError(f"{entry.place} has shape {list(entry.tiles.shape)}, expected [images, 3]")
-    return [t * h * w for t, h, w in entry.tiles.tolist()]
+    with allocation(entry.place):
+        return [t * h * w for t, h, w in entry.tiles.tolist()]
 
 
 Count: TypeAlias = tuple[int, int, int, int, int, int]

@@ -11,14 +11,14 @@ mod wrap;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyMapping, PyString};
+use pyo3::types::{PyDict, PyList, PyString};
 
 use crate::arena::Memory;
 use crate::collate::{Batch, Collated, Stop, Taken, collate};
 use crate::plan::{Output, Request};
 use crate::rows::Count;
 use crate::source::gather::{Converter, Extra, Gathered};
-use crate::source::keys::Keys;
+use crate::source::keys::{Keys, is_mapping};
 use arrow::ArrowTable;
 use errors::{guarded, to_python};
 use table::{Gather, Symbols, Table};
@@ -164,7 +164,7 @@ impl Collator {
                 Gathered::take_table(samples.py(), table.get().table(), &self.table.keys)?
             } else {
                 let found = samples.get_type().name()?;
-                let hint = if samples.cast::<PyMapping>().is_ok() {
+                let hint = if is_mapping(samples)? {
                     ": put a single sample into a list, and columns into a table (for Ray Data, use \
                      dpo_collate.ray.collate_fn)"
                 } else {

@@ -4,8 +4,10 @@
 
 use std::fmt;
 
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyMapping, PyString};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyString, PyType};
 
 use super::Failure;
 use crate::error::{Cause, CollateError, Refusal};
@@ -133,22 +135,29 @@ impl Keys {
         if let Ok(dict) = sample.cast_exact::<PyDict>() {
             return Ok(dict.clone());
         }
-        let Ok(mapping) = sample.cast::<PyMapping>() else {
+        if !is_mapping(sample)? {
             let cause = Cause::NoMapping { found: sample.get_type().name()?.to_string() };
             return Err(CollateError { sample: Some(index), key: None, cause }.into());
-        };
+        }
         let copy = PyDict::new(sample.py());
         // Key by key: `dict.update` would pass over what a subclass of dict has for `__getitem__`. A key
         // that the mapping itself names is there: nothing grows, as a defaultdict would if it were asked.
-        for key in mapping.keys()? {
+        let keys = sample.call_method0(intern!(sample.py(), "keys"))?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
+        for key in keys {
             let used = match self.role(&key)? {
                 Some(role) => role != Role::Ignored,
                 None => self.unknown == Unknown::Take,
             };
             // What is not used is not asked for: a lazy row may have to decode it first.
-            let value = if used { mapping.get_item(&key)? } else { sample.py().None().into_bound(sample.py()) };
+            let value = if used { sample.get_item(&key)? } else { sample.py().None().into_bound(sample.py()) };
             copy.set_item(&key, value)?;
         }
         Ok(copy)
     }
+}
+
+/// Whether it is a `collections.abc.Mapping`. That asks its class, whose exceptions pyo3's own cast would not raise.
+pub(crate) fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
+    static MAPPING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    object.is_instance(MAPPING.import(object.py(), "collections.abc", "Mapping")?)
 }

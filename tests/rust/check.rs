@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::build::layout;
 use crate::cases;
-use crate::memory::{Form, Stored};
+use crate::memory::{Form, Stored, repeated};
 
 /// Prompt, chosen, rejected, and labels of both sides.
 const KEYS: [&str; 5] = ["prompt", "chosen", "rejected", "chosen_labels", "rejected_labels"];
@@ -105,6 +105,10 @@ fn what_cannot_be_read_is_passed_over() {
     assert_eq!(found, [], "labels that are floats may be scored");
     let beyond: Vec<Option<Source<'_>>> = vec![Some(Values::UInt64(&[u64::MAX]).into()); 5];
     assert_eq!(known.look(&beyond, false, &mut Scratch::default(), &mut found), Ok(None));
+    assert_eq!(found, []);
+    // Of one value, which is all that there is in memory.
+    let endless: Vec<Option<Source<'_>>> = vec![Some(repeated(&7, 1 << 60)); 5];
+    assert_eq!(known.look(&endless, false, &mut Scratch::default(), &mut found), Ok(None));
     assert_eq!(found, []);
     // The other side may still be looked at.
     let [prompt, _, _, labels, _] = GOOD;

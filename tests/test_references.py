@@ -1,0 +1,124 @@
+"""No entry point gains or loses a reference, on no path: what it takes, and the shared objects that it uses.
+
+Each path is an entry point with what it takes or what it refuses; the tables are those of the tests that say what is
+wrong with samples and tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import tracemalloc
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import dpo_collate
+import growth
+from figures import note
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+CALLS = 50
+PATHS = growth.paths()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """What the modules of other tests hold is not looked through each time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def held(value: Any, depth: int = 0) -> Iterator[Any]:
+    """An object, and what it holds."""
+    yield value
+    if type(value) is dict:
+        yield from value
+    if type(value) in {dict, list, tuple} and depth < 6:
+        for inner in value.values() if type(value) is dict else value:
+            yield from held(inner, depth + 1)
+
+
+def shared() -> list[Any]:
+    """What is used by every call: one that lost a reference each time would end the interpreter sooner or later."""
+    kinds = [object, dict, list, tuple, int, float, str, bool, KeyError, TypeError, ValueError, OverflowError]
+    kinds += [MemoryError, IndexError, RuntimeError, np.ndarray, torch.Tensor]
+    dtypes = [np.dtype(name) for name in ("i8", "i4", "u1", "?", "f4", "f8", "f2")]
+    torches = [torch.int64, torch.int32, torch.float32, torch.bool, torch.uint8, torch.from_numpy]
+    return [*kinds, *dtypes, *torches, None, True, False, (), "chosen_input_ids", np, torch, dpo_collate._core]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_reference_is_gained_or_lost() -> None:
+    wrong: dict[str, Any] = {}
+    for name, (call, inputs) in PATHS.items():
+        objects = [*shared(), call, *held(inputs)]
+        growth.quietly(call)
+        before = [sys.getrefcount(value) for value in objects]
+        for _ in range(CALLS):
+            growth.quietly(call)
+        grown = difference(objects, before)
+        if grown:  # what waits for the collector is no leak
+            gc.collect()
+            grown = difference(objects, before)
+        if grown:
+            wrong[name] = grown
+    note("references", paths=len(PATHS), calls=CALLS * len(PATHS))
+    assert wrong == {}
+
+
+def difference(objects: list[Any], before: list[int]) -> list[Any]:
+    """Of which objects there are more references, or fewer, than one in two calls might have."""
+    after = [sys.getrefcount(value) for value in objects]
+    return [
+        (type(value), then, now)
+        for value, then, now in zip(objects, before, after, strict=True)
+        if abs(now - then) >= CALLS // 2
+    ]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_object_and_no_memory_of_ours_is_left() -> None:
+    """What the collector knows, and what our files have asked for: the same after as many calls again."""
+    ours = [tracemalloc.Filter(inclusive=True, filename_pattern=str(Path(dpo_collate.__file__).parent / "*"))]
+
+    def rounds(times: int) -> None:
+        for _ in range(times):
+            for call, _inputs in PATHS.values():
+                growth.quietly(call)
+        gc.collect()
+
+    def measured() -> tuple[int, int]:
+        traces = tracemalloc.take_snapshot().filter_traces(ours).statistics("filename")
+        return len(gc.get_objects()), sum(trace.size for trace in traces)
+
+    tracemalloc.start(1)
+    try:
+        rounds(2)
+        objects, memory = measured()
+        rounds(5)
+        after = measured()
+    finally:
+        tracemalloc.stop()
+    assert after[0] - objects < len(PATHS), "one object for each path"
+    assert after[1] - memory < 16 * len(PATHS), "less than one object of the smallest size for each path"
+
+
+def test_what_keeps_a_reference_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Any] = []
+    sample = {"chosen_input_ids": [1]}
+    keeping: Callable[[], Any] = partial(kept.append, sample)
+    monkeypatch.setitem(PATHS, "keeping", (keeping, sample))
+    for name in [name for name in PATHS if name != "keeping"]:
+        monkeypatch.delitem(PATHS, name)
+    with pytest.raises(AssertionError, match="keeping"), contextlib.nullcontext():
+        test_no_reference_is_gained_or_lost()
