@@ -16,7 +16,7 @@ CLIPPY := -- -D warnings
 
 .PHONY: help
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.12 ...")'
@@ -131,6 +131,37 @@ SANITIZER := none
 .PHONY: fuzz
 fuzz: ## Fuzz the Rust core: make fuzz SECONDS=600 (needs a C++ compiler)
 	fuzz/run.sh $(SECONDS) $(SANITIZER)
+
+# Of Python's objects: undefined values are for the tests in Rust, as Python's own numbers of no digits have some.
+.PHONY: valgrind-python
+valgrind-python: build ## Run the Python boundary, without torch, under valgrind (which has to be installed; minutes)
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(VALGRIND) --undef-value-errors=no --suppressions=tests/valgrind.supp \
+		$(BIN)/python tests/boundary_alone.py
+
+SECONDS ?= 300
+BOUNDARY := tests/test_safety.py tests/test_errors.py tests/test_arrow_hostile.py tests/test_arrow_errors.py
+
+.PHONY: fuzz-python
+fuzz-python: build ## Attack the Python boundary for SECONDS, guided by coverage (atheris)
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target target/atheris atheris
+	mkdir -p target/fuzz-python
+	PYTHONPATH=target/atheris $(BIN)/python fuzz/python/boundary.py -max_total_time=$(SECONDS) -max_len=256 \
+		-rss_limit_mb=8192 -timeout=120 -artifact_prefix=target/fuzz-python/ target/fuzz-python
+
+.PHONY: leaks
+leaks: build ## Call every entry point, also with what it refuses, for SECONDS: memory must not grow
+	cd tests && ../$(BIN)/python growth.py $(SECONDS)
+
+.PHONY: debug-malloc
+debug-malloc: build ## Test the boundary where freed memory is overwritten, with all of Python's own checks
+	PYTHONMALLOC=debug MALLOC_PERTURB_=165 $(BIN)/python -X dev -m pytest --quiet -p no:cacheprovider $(BOUNDARY) \
+		tests/test_memory.py tests/test_media.py
+
+.PHONY: parallel
+parallel: build ## Test the boundary with each test in four threads at once (pytest-run-parallel)
+	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target target/parallel pytest-run-parallel
+	PYTHONPATH=target/parallel $(BIN)/python -m pytest --quiet -p pytest_run_parallel.plugin --parallel-threads=4 \
+		tests/test_errors.py tests/test_arrow_errors.py tests/test_named.py
 
 .PHONY: bench
 bench: build ## Measure: kernels, collation, delivery, plans, checks against other ways; draw docs/loader.png

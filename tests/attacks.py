@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import functools
 import gc
-import io
 import json
 import random
 import sys
@@ -27,7 +25,7 @@ import pyarrow as pa
 import torch
 
 import hostile
-from dpo_collate import PreferenceCollator, _core, check, delivery, dpo_collate
+from dpo_collate import PreferenceCollator, check, delivery, dpo_collate
 from dpo_collate.datasets import lengths
 from dpo_collate.sampler import PairBatchSampler
 from dpo_collate.stats import PaddingMeter
@@ -128,7 +126,6 @@ TARGETS: dict[str, Target] = {
     ),
     "torchtune": Target(torchtune.padded_collate_dpo, TWO),
     "openrlhf": Target(openrlhf.RewardCollator(0), lambda: [(*map(torch.tensor, rows(4, 4, 3, 3)), 0.5)] * 2),
-
     "trl": Target(trl.DataCollatorForPreference(0), SPLIT),
     "trl_legacy": Target(trl_legacy.DPODataCollatorWithPadding(0), lambda: [prompts(4), prompts(1)]),
     "checked": Target(checked, TWO),

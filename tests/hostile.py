@@ -112,7 +112,7 @@ def _clear(saboteur: Saboteur, _name: str) -> bool:
         if issubclass(type(sample), dict):
             dict.clear(sample)
     saboteur.samples.clear()
-    _reuse()
+    reuse()
     return False
 
 
@@ -127,7 +127,7 @@ def _shrink(saboteur: Saboteur, _name: str) -> bool:
                 row.set_(torch.arange(3, dtype=row.dtype)) if saboteur.pick(2) else row.resize_(0)
             elif type(row) is np.ndarray:
                 row.shape = (1, *row.shape)
-    _reuse()
+    reuse()
     return False
 
 
@@ -155,7 +155,7 @@ def _swap(saboteur: Saboteur, _name: str) -> bool:
             for key in list(dict.keys(sample)):
                 with contextlib.suppress(Exception):
                     dict.__setitem__(sample, key, [5] * saboteur.pick(5) if saboteur.pick(2) else None)
-    _reuse()
+    reuse()
     return False
 
 
@@ -176,7 +176,7 @@ def _reenter(saboteur: Saboteur, name: str) -> bool:
 
 def _collect(_saboteur: Saboteur, _name: str) -> bool:
     gc.collect(1)
-    _reuse()
+    reuse()
     return False
 
 
@@ -185,7 +185,7 @@ def _yield(_saboteur: Saboteur, _name: str) -> bool:
     return False
 
 
-def _reuse() -> None:
+def reuse() -> None:
     """Takes memory of the sizes that samples have, so that what was freed holds something else."""
     del [[[7] * size, np.full(size, 7), torch.full((size,), 7), tuple([7] * size)] for size in range(1, 9)][:]
 
@@ -511,7 +511,7 @@ STRANGE: tuple[Callable[[], Any], ...] = (
     lambda: torch.ones(2, requires_grad=True),
     lambda: torch.nn.Parameter(torch.ones(2)),
     lambda: torch.zeros(2).view(torch.int64)[0:0],
-    lambda: {},
+    dict,
     lambda: {1},
     lambda: iter([1, 2]),
     lambda: (number for number in (1, 2)),
@@ -519,11 +519,11 @@ STRANGE: tuple[Callable[[], Any], ...] = (
     lambda: "text",
     lambda: b"bytes",
     lambda: None,
-    lambda: object(),
+    object,
     lambda: type,
     lambda: float("nan"),
     lambda: -0.0,
-    lambda: Everything(),
+    Everything,
     *(
         lambda kind=kind: Pretender(kind)  # type: ignore[misc]
         for kind in (list, tuple, dict, int, float, str, np.ndarray, np.int64, torch.Tensor, Mapping, np.ma.MaskedArray)

@@ -6,11 +6,13 @@ fuzz-python` makes them for as long as one likes.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import Mock
@@ -25,6 +27,7 @@ import attacks
 from dpo_collate import PreferenceCollator, check
 from dpo_collate.image_tokens import ImageTokens
 from dpo_collate.layout import Media
+from dpo_collate.sampler import PairBatchSampler
 from dpo_collate.stats import PaddingMeter
 from figures import note
 from hostile import Element, Key, Stop
@@ -84,7 +87,7 @@ def test_an_attack_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
             return None
 
     def changing(samples: Any) -> Any:
-        kept.append(None)
+        kept.append(len(samples))
         return len(kept)
 
     for name, harm in (("keeping", keeping), ("losing", losing), ("changing", changing)):
@@ -181,10 +184,11 @@ def test_a_list_of_samples_that_is_emptied_counts_as_it_was() -> None:
     padded = PreferenceCollator(pad_token_id=0, return_tensors="np", media=(Media("m", ("m",), combine="pad"),))
     samples = [pair(m=np.ones(2)), pair()]
     samples[1]["chosen_labels"] = [Acting(samples.clear), 1]
-    with pytest.raises(KeyError, match=r"^\"sample 1: no 'm', but sample 0 has 'm': expected in all samples or in none"):
+    with pytest.raises(KeyError, match=r"^\"sample 1: no 'm', but sample 0 has 'm': expected in all"):
         padded(samples)
     meter = PaddingMeter()
-    samples = [pair(), pair(chosen_labels=[Acting(lambda: samples.clear()), 1])]
+    samples = [pair(), pair()]
+    samples[1]["chosen_labels"] = [Acting(samples.clear), 1]
     meter.watch(NUMPY)(samples)
     assert (samples, meter.total.pairs, meter.total.rows) == ([], 2, 4)
 
@@ -213,6 +217,77 @@ def test_images_without_end_are_refused_where_they_are_looked_at(kind: str) -> N
         counting(samples)
     for problem in check(samples, PreferenceCollator(pad_token_id=0)).problems:
         assert problem.kind == "too_large"
+
+
+def emptied(act_on: str) -> list[Any]:
+    """Nested lists, of which an element frees the others while they are read."""
+    rows: list[Any] = [[1.5 + index for index in range(50)] for _ in range(20)]
+
+    class Freeing:
+        def __array__(self, *_args: Any, **_options: Any) -> Any:
+            for row in rows[1:]:
+                row.clear()
+            rows.clear()
+            attacks.hostile.reuse()
+            return np.array(5.0)
+
+        def __float__(self) -> float:
+            return float(self.__array__())
+
+        __index__ = None if act_on == "float" else lambda self: int(self.__array__())
+
+    rows[0][0] = Freeing()
+    return rows
+
+
+@pytest.mark.parametrize("act_on", ["float", "index"])
+def test_lists_that_are_emptied_while_numpy_or_torch_reads_them(act_on: str) -> None:
+    """NumPy and torch read lists as they lie: they would reach what has been freed."""
+    stacking = PreferenceCollator(pad_token_id=0, extra_keys="stack")
+    for collator, key in ((NUMPY, "pixel_values"), (stacking, "z"), (replace(stacking, return_tensors="np"), "z")):
+        with contextlib.suppress(TypeError, ValueError):
+            collator([pair(**{key: emptied(act_on)})])
+    with contextlib.suppress(TypeError, ValueError):
+        PairBatchSampler((emptied(act_on), [1]), "separate", max_tokens=9)
+    with contextlib.suppress(TypeError, ValueError):
+        PairBatchSampler(np.ones((1, 2), int), "separate", max_tokens=9, tiles=emptied(act_on), max_tiles=1)
+
+
+def itself_twice() -> Any:
+    row: list[Any] = []
+    row += [row, row]
+    return row
+
+
+def shared(levels: int) -> Any:
+    row: Any = [1.0]
+    for _ in range(levels):
+        row = [row, row]
+    return row
+
+
+WHAT = "is a list that is no array"
+
+
+@pytest.mark.parametrize(
+    ("make", "exception", "said"),
+    [
+        (itself_twice, TypeError, f"{WHAT}: a list contains itself"),
+        (lambda: attacks.hostile.nested(10**5), TypeError, f"{WHAT}: lists are nested more than 64 deep"),
+        (lambda: shared(60), MemoryError, "is too large: there is no memory for a copy of it"),
+    ],
+    ids=["itself", "deep", "shared"],
+)
+def test_lists_without_end_are_refused(make: Callable[[], Any], exception: type[Exception], said: str) -> None:
+    """NumPy would look through them for ever."""
+    with pytest.raises(exception, match=f"^sample 0: 'pixel_values' {said}$"):
+        NUMPY([pair(pixel_values=make(), image_flags=[1])])
+
+
+def test_lists_that_are_shared_are_copied_once() -> None:
+    row = [1.0, 2.0]
+    batch = NUMPY([pair(pixel_values=[row, (row, row)[0]], image_flags=[1, 1])])
+    assert batch["pixel_values"].tolist() == [row, row]
 
 
 def test_a_sample_whose_class_cannot_be_asked() -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 CALLS = 50
+ANYWHERE = {int, float, str, bytes, bool, type(None)}
+"""Of these one object may be in many places, which change meanwhile."""
 PATHS = growth.paths()
 
 
@@ -54,14 +56,14 @@ def shared() -> list[Any]:
     kinds += [MemoryError, IndexError, RuntimeError, np.ndarray, torch.Tensor]
     dtypes = [np.dtype(name) for name in ("i8", "i4", "u1", "?", "f4", "f8", "f2")]
     torches = [torch.int64, torch.int32, torch.float32, torch.bool, torch.uint8, torch.from_numpy]
-    return [*kinds, *dtypes, *torches, None, True, False, (), "chosen_input_ids", np, torch, dpo_collate._core]
+    return [*kinds, *dtypes, *torches, np, torch, dpo_collate._core]
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_no_reference_is_gained_or_lost() -> None:
     wrong: dict[str, Any] = {}
     for name, (call, inputs) in PATHS.items():
-        objects = [*shared(), call, *held(inputs)]
+        objects = [*shared(), call, *(value for value in held(inputs) if type(value) not in ANYWHERE)]
         growth.quietly(call)
         before = [sys.getrefcount(value) for value in objects]
         for _ in range(CALLS):
@@ -103,9 +105,9 @@ def test_no_object_and_no_memory_of_ours_is_left() -> None:
 
     tracemalloc.start(1)
     try:
-        rounds(2)
+        rounds(1)
         objects, memory = measured()
-        rounds(5)
+        rounds(3)
         after = measured()
     finally:
         tracemalloc.stop()

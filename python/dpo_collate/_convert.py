@@ -120,6 +120,7 @@ def array_of_numbers(value: Any) -> npt.NDArray[Any]:
         OverflowError: An integer is beyond 64 bits.
         TypeError, ValueError: They are no numbers, or make no array.
     """
+    value = own_lists(value)
     array = np.asarray(value)
     items = list(_flat(value))
     if array.dtype.kind in "uf" and any(isinstance(item, int) and not -(1 << 63) <= item < 1 << 63 for item in items):
@@ -133,6 +134,46 @@ def array_of_numbers(value: Any) -> npt.NDArray[Any]:
         return array
     with np.errstate(over="ignore"):  # infinite, as in torch
         return array.astype(np.result_type(*(widest or [_TORCH[float]])), copy=False)
+
+
+MOST_NUMBERS = 1 << 28
+"""So many numbers nested lists may hold: no real ones do, and lists that share others could hold any number."""
+
+_MOST_DIMENSIONS = 64
+"""NumPy's."""
+
+
+def own_lists(value: Any) -> Any:
+    """Nested lists and tuples as lists of our own; anything else as it is.
+
+    Python code in them (an element's ``__array__`` or ``__index__``) may change the lists: NumPy and torch, which read
+    them as they lie, reach freed memory then.
+
+    Raises:
+        ValueError: A list contains itself, or they are nested too deep.
+        MemoryError: They hold too many numbers.
+    """
+    return _own_lists(value, {}, 0)[0]
+
+
+def _own_lists(value: Any, made: dict[int, tuple[Any, Any, int] | None], depth: int) -> tuple[Any, int]:
+    """The copy, and how many numbers it holds; `made` has the lists that were met: itself, its copy, its numbers."""
+    if not isinstance(value, list | tuple):
+        return value, 1
+    if depth > _MOST_DIMENSIONS:
+        raise ValueError(f"lists are nested more than {_MOST_DIMENSIONS} deep")
+    if id(value) in made:
+        known = made[id(value)]
+        if known is None:
+            raise ValueError("a list contains itself")
+        return known[1:]
+    made[id(value)] = None
+    parts = [_own_lists(part, made, depth + 1) for part in list(value)]
+    copy, numbers = [part for part, _ in parts], sum(count for _, count in parts)
+    if numbers > MOST_NUMBERS:
+        raise MemoryError(f"lists hold {numbers} numbers, expected at most {MOST_NUMBERS}")
+    made[id(value)] = value, copy, numbers  # with what it is the id of, which no other gets so
+    return copy, numbers
 
 
 _TORCH: dict[type, np.dtype[Any]] = {int: np.dtype(np.int64), float: np.dtype(np.float32), bool: np.dtype(np.bool_)}

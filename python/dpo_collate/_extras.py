@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ._budget import allocation
-from ._convert import array_of_numbers, dense, is_tensor, to_array
+from ._convert import array_of_numbers, dense, is_tensor, own_lists, to_array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -112,7 +112,7 @@ def _stack_tensors(values: list[Any], target: Target) -> Any:
 
     if is_tensor(values[0]):
         return torch.stack(values, out=target.empty_tensor(_promoted(values), (len(values), *values[0].shape)))
-    stacked = torch.tensor(np.stack(values) if isinstance(values[0], np.ndarray) else values)
+    stacked = torch.tensor(np.stack(values) if isinstance(values[0], np.ndarray) else own_lists(values))
     # Not in new memory: of that a DataLoader worker would have to send a descriptor.
     return target.empty_tensor(stacked.dtype, tuple(stacked.shape)).copy_(stacked)
 

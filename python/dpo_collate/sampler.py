@@ -13,6 +13,7 @@ import numpy as np
 
 from ._behind import layout_of
 from ._checks import check_choice, check_count, check_int64, check_type
+from ._convert import own_lists
 from ._core import PairPlanner
 from ._grids import grids_of, kept
 from ._lengths import measured
@@ -365,7 +366,7 @@ def _measured(lengths: Any, collator: Any) -> tuple[npt.NDArray[np.int64], Layou
     """The lengths of all pairs, and the table of what they become."""
     table = layout_of(collator)
     if isinstance(lengths, tuple) and lengths and not any(is_table(column) for column in lengths):
-        columns = [np.asarray(column) for column in lengths]
+        columns = [np.asarray(own_lists(column)) for column in lengths]
         if any(column.ndim != 1 or len(column) != len(columns[0]) for column in columns):
             shapes = ", ".join(str(list(column.shape)) for column in columns)
             raise ValueError(f"lengths has columns of shapes {shapes}: expected one dimension, equally long")
@@ -392,7 +393,7 @@ def _checked_tiles(tiles: Any, max_tiles: int | None, pairs: int) -> npt.NDArray
         raise ValueError("tiles and max_tiles say together how many tiles a batch has: expected both or none")
     if tiles is None:
         return None
-    found = np.asarray(tiles)
+    found = np.asarray(own_lists(tiles))
     if found.dtype.kind not in "iu":
         raise TypeError(f"tiles is an array of {found.dtype}: expected integers")
     if found.shape != (pairs,):
