@@ -145,7 +145,7 @@ BOUNDARY := tests/test_safety.py tests/test_errors.py tests/test_arrow_hostile.p
 fuzz-python: build ## Attack the Python boundary for SECONDS, guided by coverage (atheris)
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target target/atheris atheris
 	mkdir -p target/fuzz-python
-	PYTHONPATH=target/atheris $(BIN)/python fuzz/python/boundary.py -max_total_time=$(SECONDS) -max_len=256 \
+	PYTHONPATH=target/atheris $(BIN)/python tests/atheris_boundary.py -max_total_time=$(SECONDS) -max_len=256 \
 		-rss_limit_mb=8192 -timeout=120 -artifact_prefix=target/fuzz-python/ target/fuzz-python
 
 .PHONY: leaks

@@ -14,11 +14,10 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +31,9 @@ from dpo_collate.stats import PaddingMeter
 from dpo_collate.trainers import internvl, llamafactory, openrlhf, torchtune, trl, trl_legacy
 from figures import note
 from hostile import CURRENT, Pick, Saboteur
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KEYS = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels")
 CONTRACT = (TypeError, ValueError, KeyError, OverflowError, MemoryError)
@@ -191,7 +193,7 @@ def _planned(columns: Any, tiles: Any) -> Any:
 # --- what is put into samples --------------------------------------------------------------------------------
 
 
-def _acting_value(value: Any, pick: Pick) -> tuple[Any, bool]:
+def _acting_value(value: Any, pick: Pick) -> tuple[Any, bool]:  # noqa: PLR0911 - a case for each kind
     """Something that acts in place of a value, and whether it says the same."""
     if type(value) is hostile.Pretender:
         return value, False
@@ -366,7 +368,8 @@ def attack(pick: Pick) -> Result:
     saboteur = Saboteur(pick, functools.partial(honest, name))
     samples = target.samples()
     saboteur.samples = samples
-    faithful = all([_put(samples, pick) for _ in range(1 + pick(3))])
+    put = [_put(samples, pick) for _ in range(1 + pick(3))]
+    faithful = all(put)
     given = _batch(samples, pick) if target.takes == "samples" else samples
     held = [value for sample in samples if issubclass(type(sample), dict) for value in dict.values(sample)]
     held += [sample for sample in samples if issubclass(type(sample), dict)]
@@ -448,14 +451,14 @@ def main() -> None:
             key = text.splitlines()[-1][:100]
             failures[key] = failures.get(key, 0) + 1
             if failures[key] == 1:
-                print(f"seed {seed}:", text, file=sys.stderr)
+                sys.stderr.write(f"seed {seed}: {text}")
             continue
         counted["calls"] += 1
         counted["errors"] += result.error is not None
         counted["reentries"] += result.reentries
         counted["acts"] += result.acted
     note("hostile", **counted)
-    print(json.dumps(counted))
+    sys.stdout.write(json.dumps(counted))
     if failures:
         sys.exit(f"{sum(failures.values())} attacks did harm: {json.dumps(failures, indent=1)}")
 

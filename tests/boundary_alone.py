@@ -86,7 +86,7 @@ def main() -> None:
     lengths = np.array([[5, 4], [3, 2], [9, 1]])
     list(PairBatchSampler(lengths, "separate", max_tokens=64))
     assert "torch" not in sys.modules
-    print(f"{calls} calls, {errors} errors")
+    sys.stdout.write(f"{calls} calls, {errors} errors\n")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import itertools
 import json
 import sys
 import time
@@ -60,10 +61,19 @@ def _of(call: Callable[[Any], Any], make: Callable[[], Any]) -> Path:
 
 def paths() -> dict[str, Path]:
     """The table: by name, what is called."""
+    return _attacked() | _wrong() | _tables() | _others()
+
+
+def _attacked() -> dict[str, Path]:
     table: dict[str, Path] = {name: _of(it.call, it.samples) for name, it in attacks.TARGETS.items()}
     for of, cases in (("good", test_memory.GOOD), ("bad", test_memory.BAD), ("arrow", test_arrow_memory.ALL)):
         for name, (collator, samples) in cases.items():
             table[f"{of}: {name}"] = partial(collator, samples), samples
+    return table
+
+
+def _wrong() -> dict[str, Path]:
+    table: dict[str, Path] = {}
     for index, (name, make, *_) in enumerate(test_errors.SAMPLES):
         table[f"samples: {name}"] = _of(PLAIN, make)
         if index % 4 == 0:
@@ -78,13 +88,18 @@ def paths() -> dict[str, Path]:
         table[f"number: {name}"] = partial(PLAIN, samples), samples
     for name, options, make, *_ in test_errors.OPTIONS:
         table[f"option: {name}"] = _of(PreferenceCollator(pad_token_id=0, **options), make)
+    return table
+
+
+def _tables() -> dict[str, Path]:
+    table: dict[str, Path] = {}
     for name, (column, _) in test_arrow_hostile.WRONG_COLUMNS.items():
         # A producer writes down what it has given.
         table[f"wrong column: {name}"] = partial(_made_anew, column), None
     rows = _core.ArrowTable([attacks.table(4, 2)])
     for index, ask in enumerate(test_arrow_memory.asks(rows)):
         table[f"table: {index}"] = ask, rows
-    return table | _others()
+    return table
 
 
 def _made_anew(column: Any) -> Any:
@@ -140,7 +155,7 @@ def measure(table: dict[str, Path], seconds: float) -> dict[str, int]:
             sizes.append(test_memory.resident())
         # A leak shows in each part; what is made once, or kept to be used again, does not.
         half = sizes[ROUNDS // 2 :]
-        grown[name] = min(after - before for before, after in zip(half, half[1:], strict=False)) * (len(half) - 1)
+        grown[name] = min(after - before for before, after in itertools.pairwise(half)) * (len(half) - 1)
     note("growth", calls=counted, most_growth_bytes=max(0, *grown.values()))
     return grown
 
@@ -156,7 +171,7 @@ def main() -> None:
         ctypes.CDLL(None).malloc_trim(0)
     grown = measure(table, float(sys.argv[1]))
     leaks = {name: growth for name, growth in grown.items() if growth > MOST_GROWTH}
-    print(json.dumps({"paths": len(table), "most_growth_bytes": max(grown.values())}))
+    sys.stdout.write(json.dumps({"paths": len(table), "most_growth_bytes": max(grown.values())}) + "\n")
     if leaks:
         sys.exit(f"memory grows by calling: {leaks}")
 

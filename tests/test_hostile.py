@@ -290,6 +290,14 @@ def test_lists_that_are_shared_are_copied_once() -> None:
     assert batch["pixel_values"].tolist() == [row, row]
 
 
+def test_check_of_images_that_lie_as_their_negatives() -> None:
+    tiles = torch.tensor([[1 + 2j], [3 + 4j]])
+    views = {"pixel_values": tiles.conj().imag, "image_flags": [1, 1]}
+    plain = {"pixel_values": torch.tensor([[-2.0], [-4.0]]), "image_flags": [1, 1]}
+    problems = check([pair(**views), pair(**plain)], PreferenceCollator(pad_token_id=0)).problems
+    assert [problem.message for problem in problems] == ["row 1: the same pair as row 0"]
+
+
 def test_a_sample_whose_class_cannot_be_asked() -> None:
     class Odd:
         @property

@@ -194,7 +194,8 @@ def _digest_of(found: dict[str, list[Entry]]) -> bytes:
             if is_tensor(tiles):
                 import torch  # noqa: PLC0415 - there are tensors, so it is there
 
-                tiles = tiles.contiguous().flatten().view(torch.uint8).numpy()
+                # (What a tensor says may be the negative, or the conjugate, of what lies there.)
+                tiles = tiles.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).numpy()
             digest.update(np.ascontiguousarray(tiles).view(np.uint8).data)
     return digest.digest()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import atheris
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+sys.path.insert(0, str(Path(__file__).parent))
 with atheris.instrument_imports(include=["dpo_collate"]):
     import attacks  # and with it the package
 
