@@ -116,6 +116,36 @@ def test_torchs_transport_where_a_worker_is_refused(what: str) -> None:
     assert delivery.stats().batches_received == received
 
 
+class Threadless:
+    """A collator whose first call can start no thread."""
+
+    def __init__(self) -> None:
+        self.first = True
+
+    def __call__(self, samples: list[Any]) -> Any:
+        if not self.first:
+            return with_stats(samples)
+        self.first = False
+        import threading  # noqa: PLC0415 - in the worker
+
+        def refused(_: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            return with_stats(samples)
+
+
+def test_a_thread_that_is_refused_once_is_asked_for_again() -> None:
+    """By torch, which sends descriptors with the same thread; else the loader would wait for one without end."""
+    options: dict[str, Any] = {"num_workers": 1, "collate_fn": Threadless(), "timeout": 60}
+    found = list(DataLoader(Pairs(12), batch_size=2, **options))
+    assert [wrong(batch, expected(indices)) for (batch, _), indices in zip(found, groups(12, 2), strict=True)] == [
+        []
+    ] * 6
+    assert found[-1][1] == {"batches are sent as torch sends them: can't start new thread": 1}
+
+
 RECEIVER = """
 import resource, sys
 from pathlib import Path

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import select
 from contextlib import suppress
+from multiprocessing import resource_sharer
 from multiprocessing.reduction import DupFd, ForkingPickler
 from multiprocessing.util import Finalize
 from typing import Any, Final
@@ -66,7 +67,7 @@ class Sender:
         self._identity = identity
         self._descriptor = descriptor
         self._process = os.getpid()
-        self._offers: list[Any] = [DupFd(descriptor)]
+        self._offers: list[Any] = [_offer(descriptor)]
         self._left = OFFERS - 1
 
     def prepare(self) -> None:
@@ -74,7 +75,7 @@ class Sender:
         if not self._offers and self._left:
             self._left -= 1
             with suppress(OSError, RuntimeError, MemoryError):  # what was offered before may still do
-                self._offers.append(DupFd(self._descriptor))
+                self._offers.append(_offer(self._descriptor))
 
     def __reduce__(self) -> tuple[Any, ...]:
         _core.count_sent()
@@ -83,6 +84,23 @@ class Sender:
         except IndexError:
             offer = None
         return _attach, (self._identity, self._process, self._descriptor, offer)
+
+
+def _offer(descriptor: int) -> Any:
+    """A descriptor that a thread of this process hands over to whoever asks.
+
+    Where that thread could not be started, multiprocessing takes it for started: what torch sends by descriptor would
+    be waited for without end. So that it is tried again, what has been made of it is taken back.
+    """
+    try:
+        return DupFd(descriptor)
+    except Exception:
+        sharer: Any = getattr(resource_sharer, "_resource_sharer", None)
+        if getattr(sharer, "_listener", None) is not None and getattr(sharer, "_thread", 0) is None:
+            with suppress(OSError):
+                sharer._listener.close()  # noqa: SLF001 - nothing public ends it where its thread is not there
+            sharer._listener = sharer._address = None  # noqa: SLF001
+        raise
 
 
 def open_sender() -> Sender:
