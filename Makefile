@@ -189,6 +189,12 @@ bench-fast: build ## Run the benches once, so that they never rot
 peers: .venv/.tools ## Get the originals of the drop-ins from GitHub into peers/, for tests and benches to compare with
 	$(BIN)/python tests/peers.py
 
+.PHONY: soak
+soak: MINUTES ?= 15
+soak: SEED ?= 1
+soak: build ## Loaders of all kinds at once, with kills, for some MINUTES: every batch is compared
+	$(BIN)/python -W ignore tests/soak.py --seconds $$(( $(MINUTES) * 60 )) --seed $(SEED) --at-once 3
+
 .PHONY: wheel
 wheel: .venv/.tools ## Build a wheel and a source distribution into dist/
 	$(MATURIN) build --quiet --release --sdist --out dist --target-dir $(MATURIN_TARGET)

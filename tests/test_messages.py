@@ -505,20 +505,27 @@ def test_a_process_that_is_refused_falls_back(monkeypatch: pytest.MonkeyPatch) -
 
 
 ALONE = """
-import os, sys
+import os, sys, threading
+from multiprocessing.reduction import DupFd
 import torch
 from dpo_collate import _core, _messages
 
+if "refused" in sys.argv[1]:  # the thread, to torch
+    start, threading.Thread.start = threading.Thread.start, None
+    try:
+        DupFd(0)
+    except TypeError:
+        threading.Thread.start = start
 identity, descriptor = _core.open_shared()
 sender = _messages.Sender(identity, descriptor)
-if sys.argv[1] == "the descriptor":
+if sys.argv[1].startswith("the descriptor"):
     print(_messages._attach(identity, 2**22 - 1, 5, sender._offers.pop()))
 else:
     print(_messages._attach(identity, os.getpid(), descriptor, None))
 """
 
 
-@pytest.mark.parametrize("way", ["the descriptor", "its name in /proc"])
+@pytest.mark.parametrize("way", ["the descriptor", "the descriptor, refused before", "its name in /proc"])
 def test_either_way_to_the_arena_is_enough(way: str) -> None:
     assert "Arena object" in succeeds(ALONE, way)
 

@@ -87,20 +87,26 @@ class Sender:
 
 
 def _offer(descriptor: int) -> Any:
-    """A descriptor that a thread of this process hands over to whoever asks.
-
-    Where that thread could not be started, multiprocessing takes it for started: what torch sends by descriptor would
-    be waited for without end. So that it is tried again, what has been made of it is taken back.
-    """
+    """A descriptor that a thread of this process hands over to whoever asks."""
+    _forget_unserved_socket()
     try:
         return DupFd(descriptor)
     except Exception:
-        sharer: Any = getattr(resource_sharer, "_resource_sharer", None)
-        if getattr(sharer, "_listener", None) is not None and getattr(sharer, "_thread", 0) is None:
-            with suppress(OSError):
-                sharer._listener.close()  # noqa: SLF001 - nothing public ends it where its thread is not there
-            sharer._listener = sharer._address = None  # noqa: SLF001
+        _forget_unserved_socket()
         raise
+
+
+def _forget_unserved_socket() -> None:
+    """Has multiprocessing start the thread anew that hands descriptors over, where it could not be started.
+
+    It keeps the socket then, and takes the thread for started: whoever asks there, for descriptors that torch sends as
+    well, would wait without end.
+    """
+    sharer: Any = getattr(resource_sharer, "_resource_sharer", None)
+    if getattr(sharer, "_listener", None) is not None and getattr(sharer, "_thread", 0) is None:
+        with suppress(OSError):
+            sharer._listener.close()  # noqa: SLF001 - nothing public ends it without its thread
+        sharer._listener = sharer._address = None  # noqa: SLF001
 
 
 def open_sender() -> Sender:

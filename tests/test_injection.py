@@ -1,0 +1,33 @@
+"""Calls that the system refuses, and processes killed between two steps: nothing is wrong, lost or left.
+
+All cases take hours (``python tests/injections.py all``); here is a part of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+
+import pytest
+
+from loaders import succeeds
+
+STRIDE = os.environ.get("DPO_COLLATE_INJECTION", "61")
+"""Of the steps at which processes are killed, every so manieth."""
+
+pytestmark = [
+    pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="numbers of system calls"),
+    pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler"),
+]
+
+
+def test_a_part_of_all_refusals_and_kills() -> None:
+    said = json.loads(succeeds("import injections, sys; sys.exit(injections.main('sample', sys.argv[1]))", STRIDE))
+    assert said["problems"] == []
+    assert said["cases"] > 30
+    assert said["kills"] > 8
+    assert said["fallbacks"] > 5
+    assert said["most_bytes_left"] == 0
