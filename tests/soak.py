@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from figures import note
 from soak_trainer import Trainer
 
-MOST_SECONDS = 60.0
+MOST_SECONDS = 200.0
 """So long a training process may say nothing, and may its workers outlive it."""
 
 
@@ -89,6 +90,8 @@ class Child:
                 os.close(said)
                 Trainer(seed, say, seconds * (10 if to_be_killed else 1)).run()
                 code = 0
+            except BaseException:  # noqa: BLE001 - whatever it is, it is told
+                traceback.print_exc()
             finally:
                 sys.stderr.flush()
                 os._exit(code)
@@ -128,6 +131,7 @@ class Supervisor:
         self.rng = random.Random(seed)
         self.totals = Totals()
         self.alive: list[Child] = []
+        self.ended: dict[int, int] = {}
         self.begun = time.monotonic()
 
     def run(self) -> Totals:
@@ -170,14 +174,17 @@ class Supervisor:
                 self.end(child)
             elif now - child.heard > MOST_SECONDS:
                 self.totals.problems.append(f"the training process of seed {child.seed} has said nothing: it hangs")
-                os.kill(child.process, signal.SIGABRT)  # (faulthandler shows where)
+                with suppress(ProcessLookupError):
+                    os.kill(child.process, signal.SIGABRT)  # (faulthandler shows where)
+                    time.sleep(2)
+                    os.killpg(child.process, signal.SIGKILL)
                 self.end(child)
         self.reap()
 
     def reap(self) -> None:
         with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                self.ended[found[0]] = os.waitstatus_to_exitcode(found[1])
 
     def end(self, child: Child) -> None:
         """Waits for it and all its workers."""
@@ -192,6 +199,9 @@ class Supervisor:
         if child.is_left():
             self.totals.problems.append(f"the training process of seed {child.seed} has left a process")
             os.killpg(child.process, signal.SIGKILL)
+        code = self.ended.get(child.process)
+        if code and not (child.to_be_killed and code == -signal.SIGKILL):
+            self.totals.problems.append(f"the training process of seed {child.seed} ended with {code}")
         if child.elder:
             self.totals.most_growth_bytes = child.growth()
 

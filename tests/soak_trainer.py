@@ -26,7 +26,7 @@ from dpo_collate import delivery
 from dpo_collate.stats import PaddingMeter
 from loaders import COLLATOR, Batch, Pairs, Stream, expected, wrong
 
-TIMEOUT = 50
+TIMEOUT = 150
 TEXT = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels", "margin")
 
 
@@ -214,6 +214,7 @@ class Trainer:
         wanted = loop.wanted(batch)
         child = os.fork()
         if child == 0:
+            signal.alarm(60)
             os._exit(bool(wrong(batch, wanted)))
         if ended(child):
             self.differs(f"{loop.kind}: a forked process sees something else")
@@ -226,6 +227,7 @@ class Trainer:
         child = os.fork()
         if child == 0:
             code = 1
+            signal.alarm(60)  # where nothing comes
             try:
                 code = bool(wrong(queue.get(), wanted))
             finally:

@@ -1,6 +1,6 @@
 """Calls that the system refuses, and processes killed between two steps: nothing is wrong, lost or left.
 
-All cases take hours (``python tests/injections.py all``); here is a part of them.
+All cases take hours (``python tests/injections.py all 1 3600`` does an hour of them); here is a part.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import sys
 
 import pytest
 
-from loaders import succeeds
+from loaders import run
 
-STRIDE = os.environ.get("DPO_COLLATE_INJECTION", "61")
+STRIDE = os.environ.get("DPO_COLLATE_INJECTION", "151")
 """Of the steps at which processes are killed, every so manieth."""
 
 pytestmark = [
@@ -25,9 +25,11 @@ pytestmark = [
 
 
 def test_a_part_of_all_refusals_and_kills() -> None:
-    said = json.loads(succeeds("import injections, sys; sys.exit(injections.main('sample', sys.argv[1]))", STRIDE))
+    done = run("import injections, sys; sys.exit(injections.main('sample', sys.argv[1]))", STRIDE)
+    assert done.returncode == 0, done.stdout + done.stderr  # (which has what torch's queues say of errors)
+    said = json.loads(done.stdout.splitlines()[-1])
     assert said["problems"] == []
-    assert said["cases"] > 30
+    assert said["cases"] > 20
     assert said["kills"] > 8
     assert said["fallbacks"] > 5
     assert said["most_bytes_left"] == 0
