@@ -1,4 +1,7 @@
-"""Every kind of object that a value of a sample may be, by name: the same values, dressed differently."""
+"""Every kind of object that a value of a sample may be, by name: the same values, dressed differently.
+
+The name of a kind begins with its family, one of ``KINDS``: ``"torch view: int64 strided"``.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,48 @@ if TYPE_CHECKING:
     from .reference import Number
 
 NDArray: TypeAlias = npt.NDArray[Any]
+Kinds: TypeAlias = dict[str, Callable[[], Any]]
+"""By the name of a kind what makes a new object of it. The first is the plainest."""
+
+KINDS = (
+    "list",
+    "tuple",
+    "torch",
+    "numpy",
+    "torch view",
+    "numpy view",
+    "scalars",
+    "subclass",
+    "buffer",
+    "array protocol",
+    "mapping",
+)
+"""The families of kinds of objects, plainest first.
+
+==================  ======================================================================================
+``list``            Python's own: lists of ints or bools, nested lists and lists of tensors as images, numbers
+``tuple``           tuples; tuples of arrays as images
+``torch``           contiguous tensors of any dtype that holds the values; tensors of one element
+``numpy``           contiguous arrays of any dtype that holds the values; arrays of one element
+``torch view``      tensors that are strided, offset, expanded, conjugated views, not contiguous
+``numpy view``      arrays that are strided, reversed, read-only, byte-swapped, misaligned, broadcast, in Fortran order
+``scalars``         lists of NumPy or torch scalars; NumPy scalars
+``subclass``        subclasses of list, int, ``torch.Tensor`` (``Parameter``) and ``numpy.ndarray``
+``buffer``          ``array.array``, ``memoryview``
+``array protocol``  objects that have ``__array__`` and nothing else
+``mapping``         samples that are no dict: ``OrderedDict``, ``UserDict``, ``MappingProxyType``, one of one's own
+==================  ======================================================================================
+"""
+
+
+def family(kind: str) -> str:
+    """The family of a kind."""
+    return kind.partition(":")[0]
+
 
 # --- one row, as every kind of object -------------------------------------------------------------
 
-INTS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool")
+INTS = ("int64", "int32", "int16", "int8", "uint8", "uint16", "uint32", "uint64", "bool")
 FLOATS = ("float16", "float32", "float64")
 OTHER = 99
 """What lies between and around the values of a view; no value of a row may be read from there."""
@@ -52,7 +93,9 @@ class Convertible:
         return np.array(self.values, dtype)
 
 
-def _torch_views(values: list[Number], dtype: torch.dtype) -> dict[str, Callable[[], torch.Tensor]]:
+def _torch_kinds(values: list[Number], name: str) -> Kinds:
+    dtype: torch.dtype = getattr(torch, name)
+
     def spread(columns: int) -> torch.Tensor:
         out = torch.full((len(values), columns), OTHER if dtype != torch.bool else 1).to(dtype)
         out[:, 1] = plain()
@@ -61,22 +104,26 @@ def _torch_views(values: list[Number], dtype: torch.dtype) -> dict[str, Callable
     def plain() -> torch.Tensor:
         return torch.tensor(values, dtype=dtype)
 
-    views: dict[str, Callable[[], torch.Tensor]] = {
-        "plain": plain,
-        "strided": lambda: spread(2)[:, 1],
-        "offset": lambda: torch.cat([plain().new_ones(3), plain(), plain().new_ones(1)])[3 : 3 + len(values)],
-        "subclass": lambda: plain().as_subclass(OwnTensor),
-        "parameter": lambda: torch.nn.Parameter(plain(), requires_grad=dtype.is_floating_point),
+    kinds: Kinds = {
+        f"torch: {name}": plain,
+        f"torch view: {name} strided": lambda: spread(2)[:, 1],
+        f"torch view: {name} offset": lambda: torch.cat([plain().new_ones(3), plain(), plain().new_ones(1)])[
+            3 : 3 + len(values)
+        ],
+        f"subclass: torch {name}": lambda: plain().as_subclass(OwnTensor),
+        f"subclass: parameter {name}": lambda: torch.nn.Parameter(plain(), requires_grad=dtype.is_floating_point),
     }
     if values and all(repr(value) == repr(values[0]) for value in values):
-        views["expanded"] = lambda: plain()[:1].expand(len(values))
+        kinds[f"torch view: {name} expanded"] = lambda: plain()[:1].expand(len(values))
     if dtype in (torch.float32, torch.float64):
         # Its memory holds the negative of its values.
-        views["negative bit"] = lambda: torch.complex(torch.zeros_like(plain()), -plain()).conj().imag
-    return views
+        kinds[f"torch view: {name} negative bit"] = lambda: (
+            torch.complex(torch.zeros_like(plain()), -plain()).conj().imag
+        )
+    return kinds
 
 
-def _numpy_views(values: list[Number], dtype: str) -> dict[str, Callable[[], NDArray]]:
+def _numpy_kinds(values: list[Number], dtype: str) -> Kinds:
     def plain() -> NDArray:
         return np.array(values, dtype)
 
@@ -89,18 +136,21 @@ def _numpy_views(values: list[Number], dtype: str) -> dict[str, Callable[[], NDA
         return np.stack([np.ones_like(plain()), plain()], axis=1)[:, 1]
 
     views: dict[str, Callable[[], NDArray]] = {
-        "plain": plain,
         "column": column,
         "every second": lambda: np.repeat(plain(), 2)[::2],
         "negative stride": lambda: plain()[::-1].copy()[::-1],
         "read-only": read_only,
         "byte-swapped": lambda: plain().astype(plain().dtype.newbyteorder()),
         "misaligned": lambda: np.frombuffer(b"\1" + plain().tobytes(), dtype, len(values), 1),
-        "subclass": lambda: plain().view(OwnArray),
     }
     if values and all(repr(value) == repr(values[0]) for value in values):
         views["broadcast"] = lambda: np.broadcast_to(plain()[:1], len(values))
-    return views
+    return {
+        f"numpy: {dtype}": plain,
+        **{f"numpy view: {dtype} {name}": view for name, view in views.items()},
+        f"subclass: numpy {dtype}": lambda: plain().view(OwnArray),
+        f"array protocol: {dtype}": lambda: Convertible(plain()),
+    }
 
 
 def holds(dtype: str, values: list[Number]) -> bool:
@@ -114,83 +164,90 @@ def holds(dtype: str, values: list[Number]) -> bool:
         return repr(np.array(values, dtype).tolist()) == repr([float(value) for value in values])
 
 
-def row_kinds(values: list[Number]) -> dict[str, Callable[[], Any]]:
-    """Every kind of object that can hold the row, by name; each call makes a new one."""
+def row_kinds(values: list[Number]) -> Kinds:
+    """Every kind of object that can hold the row."""
     integers = all(isinstance(value, int) for value in values)
     wide = "int64" if integers else "float64"
-    kinds: dict[str, Callable[[], Any]] = {
+    kinds: Kinds = {
         "list": lambda: list(values),
         "tuple": lambda: tuple(values),
-        "list subclass": lambda: TokenList(values),
-        f"list of numpy {wide}": lambda: [np.dtype(wide).type(value) for value in values],
-        "list of torch scalars": lambda: [torch.tensor(value, dtype=getattr(torch, wide)) for value in values],
-        "mixed list": lambda: [value if at % 2 else np.dtype(wide).type(value) for at, value in enumerate(values)],
+        "subclass: list": lambda: TokenList(values),
+        f"scalars: numpy {wide}": lambda: [np.dtype(wide).type(value) for value in values],
+        f"scalars: torch {wide}": lambda: [torch.tensor(value, dtype=getattr(torch, wide)) for value in values],
+        "scalars: mixed": lambda: [value if at % 2 else np.dtype(wide).type(value) for at, value in enumerate(values)],
     }
     if integers:
-        kinds["list of an int subclass"] = lambda: [Token(value) for value in values]
-        kinds["array.array"] = lambda: array.array("q", [int(value) for value in values])
-        kinds["memoryview"] = lambda: memoryview(array.array("q", [int(value) for value in values]))
+        kinds["subclass: int"] = lambda: [Token(value) for value in values]
+        kinds["buffer: array.array"] = lambda: array.array("q", [int(value) for value in values])
+        kinds["buffer: memoryview"] = lambda: memoryview(array.array("q", [int(value) for value in values]))
         if holds("bool", values):
-            kinds["list of bools"] = lambda: [bool(value) for value in values]
-            kinds["list of numpy bools"] = lambda: [np.bool_(value) for value in values]
+            kinds["list: bools"] = lambda: [bool(value) for value in values]
+            kinds["scalars: numpy bool"] = lambda: [np.bool_(value) for value in values]
     for dtype in INTS if integers else FLOATS:
         if holds(dtype, values):
-            kinds |= {
-                f"torch {dtype} {name}": view for name, view in _torch_views(values, getattr(torch, dtype)).items()
-            }
-            views = _numpy_views(values, dtype)
-            kinds |= {f"numpy {dtype} {name}": view for name, view in views.items()}
-            kinds[f"__array__ {dtype}"] = partial(lambda plain: Convertible(plain()), views["plain"])
+            kinds |= _torch_kinds(values, dtype) | _numpy_kinds(values, dtype)
     if not integers and all(repr(value) == repr(torch.tensor(value).bfloat16().item()) for value in values):
-        kinds["torch bfloat16"] = lambda: torch.tensor(values, dtype=torch.bfloat16)
+        kinds["torch: bfloat16"] = lambda: torch.tensor(values, dtype=torch.bfloat16)
     return kinds
+
+
+def unbatched(kinds: Kinds) -> Kinds:
+    """The kinds of rows, and those with a first dimension of one: ``[1, L]``."""
+    found = dict(kinds)
+    for name, make in kinds.items():
+        if family(name) in {"torch", "torch view", "numpy", "numpy view"} or name.startswith("subclass: numpy"):
+            found[f"{name} [1, L]"] = partial(lambda make: make()[None], make)
+        if family(name) in {"torch", "numpy"} or name in {"list", "tuple"}:
+            found[f"list: one {name}"] = partial(lambda make: [make()], make)
+            found[f"tuple: one {name}"] = partial(lambda make: (make(),), make)
+    return found
 
 
 # --- the other values of a sample, and samples ----------------------------------------------------
 
 
-def tile_kinds(tiles: torch.Tensor) -> dict[str, Callable[[], Any]]:
+def tile_kinds(tiles: torch.Tensor) -> Kinds:
     """Every kind of object that can hold the tiles (or flags)."""
 
     def backwards() -> torch.Tensor:
         return tiles.permute(*reversed(range(tiles.ndim))).contiguous().permute(*reversed(range(tiles.ndim)))
 
-    kinds: dict[str, Callable[[], Any]] = {
+    kinds: Kinds = {
         "torch": tiles.clone,
-        "torch not contiguous": backwards,
-        "torch subclass": lambda: tiles.clone().as_subclass(OwnTensor),
+        "torch view: not contiguous": backwards,
+        "subclass: torch": lambda: tiles.clone().as_subclass(OwnTensor),
     }
     if tiles.dtype.is_floating_point:
-        kinds["torch with gradient"] = lambda: tiles.clone().requires_grad_()
+        kinds["torch: with gradient"] = lambda: tiles.clone().requires_grad_()
     if len(tiles) > 0:
-        kinds["list of tensors"] = lambda: list(tiles.clone())
+        kinds["list: of tensors"] = lambda: list(tiles.clone())
     if tiles.dtype == torch.bfloat16:
         return kinds
     plain = tiles.numpy()
     kinds["numpy"] = plain.copy
-    kinds["numpy Fortran order"] = lambda: np.array(plain, order="F")
-    kinds["numpy byte-swapped"] = lambda: plain.astype(plain.dtype.newbyteorder())
-    kinds["numpy misaligned"] = lambda: np.frombuffer(b"\1" + plain.tobytes(), plain.dtype, plain.size, 1).reshape(
-        plain.shape
-    )
-    kinds["numpy subclass"] = lambda: plain.copy().view(OwnArray)
+    kinds["numpy view: Fortran order"] = lambda: np.array(plain, order="F")
+    kinds["numpy view: byte-swapped"] = lambda: plain.astype(plain.dtype.newbyteorder())
+    kinds["numpy view: misaligned"] = lambda: np.frombuffer(
+        b"\1" + plain.tobytes(), plain.dtype, plain.size, 1
+    ).reshape(plain.shape)
+    kinds["subclass: numpy"] = lambda: plain.copy().view(OwnArray)
     if len(tiles) > 0:
-        kinds["tuple of arrays"] = lambda: tuple(np.array(tile) for tile in plain)
+        kinds["tuple: of arrays"] = lambda: tuple(np.array(tile) for tile in plain)
     if tiles.numel() > 0 and tiles.dtype in (torch.float32, torch.int64, torch.bool):
-        kinds["nested lists"] = plain.tolist
+        kinds["list: nested"] = plain.tolist
     return kinds
 
 
-def number_kinds(number: Number) -> dict[str, Callable[[], Any]]:
+def number_kinds(number: Number) -> Kinds:
     """Every kind of object that can be the number."""
     wide = "int64" if isinstance(number, int) else "float64"
     return {
-        "number": lambda: number,
-        "numpy scalar": lambda: np.dtype(wide).type(number),
-        "array": lambda: np.array(number, wide),
-        "array of one": lambda: np.array([[number]], wide),
-        "tensor": lambda: torch.tensor(number, dtype=getattr(torch, wide)),
-        "tensor of one": lambda: torch.tensor([number], dtype=getattr(torch, wide)),
+        "list: number": lambda: number,
+        "scalars: numpy": lambda: np.dtype(wide).type(number),
+        "numpy: array": lambda: np.array(number, wide),
+        "numpy: array of one": lambda: np.array([[number]], wide),
+        "torch: tensor": lambda: torch.tensor(number, dtype=getattr(torch, wide)),
+        "torch: tensor of one": lambda: torch.tensor([number], dtype=getattr(torch, wide)),
     }
 
 

@@ -1,28 +1,38 @@
 """What a layout means, in plain Python: slow, and meant to be read.
 
-:func:`reference_collate` is the specification of ``PreferenceCollator(layout)(samples)``. It works on
-nested lists of Python numbers, one cell at a time, and says which exception a wrong sample raises
-(not in which words). Of a sample with several faults it may find another one first. What media mean is
-said in :mod:`reference_media`, what numbers and cells are in :mod:`reference_cells`.
+:func:`reference_collate` is the specification of ``PreferenceCollator(layout)(samples)``. It works on nested lists of
+Python numbers, one cell at a time. A batch is made in this order:
+
+1. Samples that are tuples get the names of their parts; a table with wildcards becomes the table of the first sample.
+2. Each matrix: a row joins its segments, and a window of it is kept (:func:`_window`); the width is that of the longest
+   row, rounded up (:func:`_width`); each column shows something of every token that is kept, and padding elsewhere.
+3. Media (``reference_media``), unless truncation could have cut what stands for them (``reference_image_tokens``).
+4. Numbers, constants, and the keys that the layout does not name.
+
+It says which exception a wrong sample raises, not in which words; of a sample with several faults it may find another
+one first. What numbers and cells are is said in ``reference_cells``, what a ``"*"`` becomes in
+``reference_wildcards``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .meant import Meant, meant
 from .reference_cells import RANGES, Array, Number, cell, numbers, single
-from .reference_media import all_media, entries
+from .reference_image_tokens import counted_images
+from .reference_media import check_truncated, combined, entries, found_media
+from .reference_wildcards import check_later, expanded, row_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from dpo_collate.layout import Column, Fill, Layout, Length, Matrix, Scalar
 
-__all__ = ["RANGES", "Array", "Number", "reference_collate"]
+__all__ = ["RANGES", "Array", "Number", "reference_batch", "reference_collate"]
 
 Sample: TypeAlias = Mapping[Any, Any]
 
@@ -33,27 +43,56 @@ and keys that the layout does not name, may be lists of the samples' values."""
 
 def reference_collate(
     samples: Sequence[Any],
-    layout: Layout,
+    layout: Any = "separate",
     *,
-    pad_token_id: int,
-    label_pad_token_id: int = -100,
+    pad_token_id: int | None = None,
+    label_pad_token_id: int | None = None,
     min_length: int = 0,
+    **options: Any,
 ) -> Any:
-    """Makes the batch that a layout describes.
+    """Makes the batch that a layout describes: plainly, slowly, without a line of the collator's own code.
+
+    (Only the options of a named layout are written into its table by the collator, so that they are said once.)
 
     Args:
-        samples: The samples; they are only read.
-        layout: The table.
-        pad_token_id: What the table calls by that name.
-        label_pad_token_id: Likewise.
+        samples: The samples; they are only read. Any kind of object that the collator takes, but no Arrow tables: of
+            those ``table.to_pylist()`` has the samples.
+        layout: The name of a layout, a :class:`dpo_collate.layout.Layout`, a :class:`dpo_collate.PreferenceCollator`,
+            a drop-in of :mod:`dpo_collate.trainers`, or a function that calls one of these. Of a drop-in it is what the
+            collator behind it makes, before the drop-in does anything more with it.
+        pad_token_id: As ``PreferenceCollator`` has it, which needs one as well; not together with a collator.
+        label_pad_token_id: Likewise; None: -100.
         min_length: Least width of every matrix, besides the table's own.
+        **options: Any other option of ``PreferenceCollator``, with a name or a table. ``return_tensors``,
+            ``delivery`` and ``max_batch_bytes`` change no value and are not looked at.
+
+    Returns:
+        A dict of keys to :class:`Array`, or the nest of them that the layout's ``returns`` is; what is no array (a
+        longest length, a constant, a list of the samples' values) is as it is. ``Array.of(tensor)`` makes a tensor
+        comparable.
 
     Raises:
         TypeError: A value is of the wrong kind.
         ValueError: A value is wrong, lengths differ, or truncation takes what must stay.
         KeyError: A key is missing or unknown.
         OverflowError: A number does not fit its cell.
+
+    Example:
+        >>> from dpo_collate.testing import Array, reference_collate
+        >>> sample = {"prompt_ids": [5], "chosen_ids": [6, 7], "rejected_ids": []}
+        >>> batch = reference_collate([sample], "concatenated", inputs="split", pad_token_id=0)
+        >>> batch["input_ids"]
+        Array(dtype='int64', shape=(2, 3), values=[[5, 6, 7], [5, 0, 0]])
+        >>> import torch
+        >>> batch["completion_mask"] == Array.of(torch.tensor([[0, 1, 1], [0, 0, 0]]))
+        True
     """
+    return reference_batch(samples, meant(layout, pad_token_id, label_pad_token_id, options, None), min_length)
+
+
+def reference_batch(samples: Sequence[Any], meant: Meant, min_length: int = 0) -> Any:
+    """The batch of a table: see :func:`reference_collate`."""
+    layout = meant.table
     if not samples:
         raise ValueError("no sample")
     if layout.sample is not None:
@@ -62,16 +101,18 @@ def reference_collate(
         raise TypeError("a sample is no mapping")
     if not all(samples):
         raise KeyError("a sample without keys")
-    any_stem, layout = layout, _expanded(layout, list(samples[0]))
-    _check_later(any_stem, layout, samples)
-    ids = {"pad_token_id": pad_token_id, "label_pad_token_id": label_pad_token_id}
-    reference = _Reference(samples, layout, ids, min_length)
+    layout = expanded(meant.table, list(samples[0]))
+    check_later(meant.table, layout, samples)
+    reference = _Reference(samples, layout, meant.ids, max(min_length, meant.min_length))
     unknown = reference.unknown_keys()
     batch: Batch = {}
-    truncated: set[int] = set()
+    rows: list[Row] = []
     for matrix in layout.matrices:
-        batch |= reference.matrix(matrix, truncated)
-    batch |= all_media(layout, samples, truncated)
+        batch |= reference.matrix(matrix, rows)
+    media = found_media(layout, samples)
+    counted = counted_images(meant.image_tokens, layout, rows, media)
+    check_truncated(layout, media, {row.at for row in rows if row.is_truncated}, counted)
+    batch |= combined(layout, media)
     for scalar in layout.scalars:
         batch |= reference.scalar(scalar)
     batch |= layout.constants
@@ -102,66 +143,7 @@ def _nest(names: Any, batch: Batch) -> Any:
     return {key: _nest(part, batch) for key, part in names.items() if not isinstance(part, str) or part in batch}
 
 
-# --- wildcards ------------------------------------------------------------------------------------
-
-
-def _expanded(layout: Layout, keys: list[Any]) -> Layout:
-    """The table for samples of these keys: of a part with a "*" there is one for each key that only it names."""
-    matrices: list[Matrix] = []
-    for matrix in layout.matrices:
-        alike = [other for other in layout.matrices if other.tokens == matrix.tokens]
-        named = {stem for other in alike for stems in other.rows for stem in stems}
-        stems = [_star(matrix.tokens.replace("{}", "*"), key) for key in keys]
-        free = [stem for stem in stems if stem is not None and stem not in named]
-        matrices += [replace(matrix, rows=((stem,),)) for stem in free] if "*" in matrix.rows[0] else [matrix]
-    if not matrices:
-        raise KeyError("no row of tokens")
-    layout = replace(layout, matrices=tuple(matrices))
-    parts: tuple[Any, ...] = (*layout.media, *layout.scalars)
-    others = [part for part in parts if "*" not in part.name]
-    used = {*layout.names(), *layout.ignored, *_row_keys(layout), *(key for part in others for key in part.keys)}
-    expanded: dict[str, Any] = {}
-    for kind in ("media", "scalars"):
-        made: list[Any] = []
-        for part in getattr(layout, kind):
-            found = [key for key in keys if "*" in part.name and key not in used and _star(part.name, key) is not None]
-            if "*" in part.name and not found and not part.optional:
-                raise KeyError("no key of that form")
-            made += [replace(part, name=key, keys=(key,)) for key in found] if "*" in part.name else [part]
-            used |= {*found}
-        expanded[kind] = tuple(made)
-    return replace(layout, **expanded)
-
-
-def _check_later(layout: Layout, expanded: Layout, samples: Sequence[Sample]) -> None:
-    """What a wildcard takes is in the first sample, or it would be lost."""
-    patterns = [matrix.tokens.replace("{}", "*") for matrix in layout.matrices if "*" in matrix.rows[0]]
-    parts: tuple[Any, ...] = (*layout.media, *layout.scalars)
-    patterns += [part.name for part in parts if "*" in part.name]
-    named = {*samples[0], *expanded.names(), *expanded.ignored, *_row_keys(expanded)}
-    named |= {key for medium in expanded.media for key in medium.keys}
-    named |= {key for scalar in expanded.scalars for key in scalar.keys}
-    for sample in samples:
-        new = [key for key in sample if key not in named]
-        if any(_star(pattern, key) is not None for pattern in patterns for key in new):
-            raise KeyError("a key that the first sample lacks")
-
-
-def _star(pattern: str, key: Any) -> str | None:
-    """What the "*" of a pattern stands for in a key."""
-    if not isinstance(key, str):
-        return None
-    found = re.fullmatch(re.escape(pattern).replace(r"\*", "(.*)"), key, re.DOTALL)
-    return found.group(1) if found and found.groups() else None
-
-
-def _row_keys(layout: Layout) -> set[str]:
-    """The keys of all rows of tokens, and of what is parallel to them."""
-    found = set()
-    for matrix in layout.matrices:
-        for template in (matrix.tokens, *(column.of for column in matrix.columns if "{}" in column.of)):
-            found |= {template.replace("{}", stem) for stems in matrix.rows for stem in stems}
-    return found
+# --- the parts of a layout ---
 
 
 @dataclass(frozen=True)
@@ -188,8 +170,8 @@ class _Reference:
 
     # --- token rows -------------------------------------------------------------------------------
 
-    def matrix(self, matrix: Matrix, truncated: set[int]) -> Batch:
-        """The columns of a matrix. Notes the samples of which it truncates a row."""
+    def matrix(self, matrix: Matrix, every: list[Row]) -> Batch:
+        """The columns of a matrix, whose rows are added to all of the batch."""
         keys = [matrix.tokens.replace("{}", stem) for stems in matrix.rows for stem in stems]
         if matrix.optional and not self.all_have(keys):
             templates = [column.of for column in matrix.columns if "{}" in column.of]
@@ -197,8 +179,8 @@ class _Reference:
             if any(sample.get(key) is not None for sample in self.samples for key in parallel):
                 raise KeyError("what is parallel to tokens that no sample has")
             return {}
-        rows = [_Row(self, matrix, *which, index) for index, which in enumerate(self.entries(len(matrix.rows)))]
-        truncated |= {row.at for row in rows if row.is_truncated}
+        rows = [Row(self, matrix, *which, index) for index, which in enumerate(self.entries(len(matrix.rows)))]
+        every += rows
         shape = _Shape(matrix, [row.content for row in rows], self.min_length)
         batch: Batch = {}
         for column in matrix.columns:
@@ -211,7 +193,7 @@ class _Reference:
             batch[column.name.replace("{}", matrix.rows[0][-1])] = self.column(column, shows, rows, shape)
         return batch
 
-    def column(self, column: Column, shows: str, rows: list[_Row], shape: _Shape) -> Any:
+    def column(self, column: Column, shows: str, rows: list[Row], shape: _Shape) -> Any:
         """The array of a column, or the number that it is."""
         of_rows = {"length": shape.contents, "cu_seq_lens": list(accumulate(shape.segments, initial=0))}
         if shows == "max_length":
@@ -240,7 +222,7 @@ class _Reference:
             return [cell(column.start + before + at, column.dtype) for at in range(length)]
         return [cell(self.pad(column), column.dtype)] * length
 
-    def cells(self, column: Column, shows: str, row: _Row) -> list[Number]:
+    def cells(self, column: Column, shows: str, row: Row) -> list[Number]:
         """The cells of a column for the content of a row."""
         content: list[Number | None] = []
         for segment, values in enumerate(self.values(column, shows, row)):
@@ -261,7 +243,7 @@ class _Reference:
             raise ValueError("a row is all padding")
         return [cell(pad if value is None else value, column.dtype) for value in shown]
 
-    def values(self, column: Column, shows: str, row: _Row) -> list[list[Number]]:
+    def values(self, column: Column, shows: str, row: Row) -> list[list[Number]]:
         """What a column shows of each segment, before truncation."""
         segments = row.values(shows)
         if shows in ("position", "row", "segment"):
@@ -295,7 +277,7 @@ class _Reference:
         """Those of the first sample, if the layout wants them in the batch."""
         # What the batch makes anew is known, but not images under a reserved name: the batch has others there.
         images = {medium.name for medium in self.layout.media if medium.name.startswith(self.layout.reserved)}
-        known = {*self.layout.names()} - images | {*self.layout.ignored, *_row_keys(self.layout)}
+        known = {*self.layout.names()} - images | {*self.layout.ignored, *row_keys(self.layout)}
         known |= {key for medium in self.layout.media for key in medium.keys}
         known |= {key for scalar in self.layout.scalars for key in scalar.keys}
         unknown = [[key for key in sample if key not in known] for sample in self.samples]
@@ -318,10 +300,11 @@ class _Reference:
         return {key: Array.stack(values) if hasattr(values[0], "dtype") else Array.of(values)}
 
 
-class _Row:
+class Row:
     """One row of a matrix: the segments that it joins, and the window of it that is kept."""
 
     def __init__(self, reference: _Reference, matrix: Matrix, part: int, at: int, index: int) -> None:
+        self.matrix = matrix
         self.at = at
         self.index = index
         self.sample = reference.samples[at]

@@ -24,25 +24,40 @@ def entries(order: str, parts: int, samples: int) -> list[tuple[int, int]]:
     return [(part, sample) for sample in range(samples) for part in range(parts)]
 
 
-def all_media(layout: Layout, samples: Sequence[Mapping[Any, Any]], truncated: set[int]) -> dict[Any, Any]:
-    """One array of each medium that the batch has.
+def found_media(layout: Layout, samples: Sequence[Mapping[Any, Any]]) -> dict[str, Found]:
+    """What samples have, of each medium.
 
-    A sample that has an image is not truncated. A tile with flag 0 is none; without any flag in the batch
-    every tile is an image, but where there may be a blank tile there are flags.
+    Where any sample has flags, or a tile may be blank, all tiles have flags.
     """
-    found = {medium.name: _values(medium, layout.order, samples) for medium in layout.media}
-    flagged = {medium.flags_of for medium in layout.media if found[medium.name]}
+    found = {medium.name: values_of(medium, layout.order, samples) for medium in layout.media}
     for medium in layout.media:
         if medium.flags_of is not None:
             has = [sample.get(key) is not None for sample in samples for key in medium.keys]
             if any(has) or medium.blank is not None:
                 _check_flags(medium, samples, found[medium.name], found[medium.flags_of])
+    return found
+
+
+def check_truncated(
+    layout: Layout, found: Mapping[str, Found], truncated: set[int], counted: set[tuple[str, int]]
+) -> None:
+    """No sample is truncated that has an image, unless its image tokens have been counted.
+
+    A tile with flag 0 is no image. Without any flag in the batch every tile is one.
+    """
+    flagged = {medium.flags_of for medium in layout.media if found[medium.name]}
     for medium in layout.media:
-        values = {at for (_, at), array in found[medium.name].items()}
-        if medium.flags_of is not None:
-            values = {at for (_, at), array in found[medium.name].items() if any(array.values)}
-        if medium.name not in flagged and values & truncated:
-            raise ValueError("truncation could cut the image tokens of a sample")
+        if medium.name in flagged:
+            continue
+        name = medium.flags_of or medium.describes or medium.name
+        for (_, at), array in found[medium.name].items():
+            is_image = medium.flags_of is None or any(array.values)
+            if is_image and at in truncated and (name, at) not in counted:
+                raise ValueError("truncation could cut the image tokens of a sample")
+
+
+def combined(layout: Layout, found: Mapping[str, Found]) -> dict[Any, Any]:
+    """One array of each medium that the batch has; of one that nobody has maybe a blank tile."""
     batch = {}
     for medium in layout.media:
         arrays = list(found[medium.name].values())
@@ -54,7 +69,7 @@ def all_media(layout: Layout, samples: Sequence[Mapping[Any, Any]], truncated: s
     return batch
 
 
-def _values(medium: Media, order: str, samples: Sequence[Mapping[Any, Any]]) -> Found:
+def values_of(medium: Media, order: str, samples: Sequence[Mapping[Any, Any]], *, needed: bool = True) -> Found:
     """What the samples have, if it goes together."""
     found: Found = {}
     for part, at in entries(order, len(medium.keys), len(samples)):
@@ -65,7 +80,7 @@ def _values(medium: Media, order: str, samples: Sequence[Mapping[Any, Any]]) -> 
                 raise ValueError("the first dimension counts tiles, and there is none")
             if medium.combine != "cat" or array.shape[0] > 0:
                 found[part, at] = _cast(array, medium.dtype)
-    if not found and not medium.optional:
+    if not found and not medium.optional and needed:
         raise KeyError(f"no sample has '{medium.name}'")
     if medium.combine != "cat" and len(found) not in {0, len(medium.keys) * len(samples)}:
         raise KeyError(f"only some samples have '{medium.name}'")

@@ -1,0 +1,88 @@
+"""Samples as a data set may hand them over: the same values, as other kinds of objects."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Any
+
+from hypothesis import strategies as st
+
+from .drawn_rows import domains
+from .kinds import KINDS, SAMPLE_KINDS, family, number_kinds, row_kinds, tile_kinds, unbatched
+from .picking import pick
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from dpo_collate.layout import Layout
+
+    from .kinds import Kinds
+
+
+def families(kinds: Any) -> tuple[str, ...]:
+    """The families that are meant, plainest first; none: everything stays plain.
+
+    Raises:
+        TypeError: ``kinds`` is no word and no collection of words.
+        ValueError: There is no such family.
+    """
+    expected = f"expected 'all', 'plain', or some of {', '.join(map(repr, KINDS))}"
+    if kinds == "plain":
+        return ()
+    if not isinstance(kinds, Collection):
+        raise TypeError(f"kinds={kinds!r}: {expected}")
+    named = (KINDS if kinds == "all" else (kinds,)) if isinstance(kinds, str) else tuple(kinds)
+    if not named or not all(name in KINDS for name in named):
+        raise ValueError(f"kinds={kinds!r}: {expected}")
+    return tuple(name for name in KINDS if name in named)
+
+
+def kinds_of(key: str, value: Any, layout: Layout) -> Kinds:
+    """Every kind of object that a plain value of a sample may be."""
+    return _kinds(_makers(layout), key, value)
+
+
+def _makers(layout: Layout) -> dict[str, Callable[[Any], Kinds]]:
+    """What tells the kinds of the values of each key."""
+
+    def rows(values: list[Any]) -> Kinds:
+        return unbatched(row_kinds(values)) if layout.unbatch else row_kinds(values)
+
+    numbers = {key for scalar in layout.scalars if scalar.dtype is not None for key in scalar.keys}
+    return {
+        **dict.fromkeys(domains(layout), rows),
+        **dict.fromkeys(numbers, number_kinds),
+        **dict.fromkeys((key for medium in layout.media for key in medium.keys), tile_kinds),
+    }
+
+
+def _kinds(makers: Mapping[str, Callable[[Any], Kinds]], key: str, value: Any) -> Kinds:
+    return {"as it is": lambda: value} if value is None or key not in makers else makers[key](value)
+
+
+@st.composite
+def dressed(draw: st.DrawFn, plain: Sequence[Any], layout: Layout, kinds: Sequence[str] = KINDS) -> list[Any]:
+    """The samples, each value as an object of some kind, each sample as some kind of mapping (or tuple).
+
+    In every second batch all values are of one family, as those of most data sets are; in the others each is of any.
+    """
+    if not kinds:
+        return list(plain)
+    allowed = (pick(draw, kinds),) if not draw(st.booleans()) else tuple(kinds)
+    makers = _makers(layout)
+    samples: list[Any] = []
+    for sample in plain:
+        by_name = dict(zip(layout.sample or (), sample, strict=True)) if isinstance(sample, tuple) else sample
+        values = {key: _object(draw, _kinds(makers, key, value), allowed) for key, value in by_name.items()}
+        if isinstance(sample, tuple):
+            samples.append(pick(draw, (tuple, list))(values.values()))
+        else:
+            samples.append(pick(draw, SAMPLE_KINDS)(values) if "mapping" in allowed else values)
+    return samples
+
+
+def _object(draw: st.DrawFn, kinds: Kinds, allowed: Sequence[str]) -> Any:
+    """One of the kinds of these families, each family as likely as the others; the plainest if there is none."""
+    by_family = [[make for name, make in kinds.items() if family(name) == one] for one in allowed]
+    found = [makers for makers in by_family if makers] or [[next(iter(kinds.values()))]]
+    return pick(draw, pick(draw, found))()

@@ -1,0 +1,22 @@
+"""One of several, drawn fast: a batch takes hundreds of draws."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
+
+
+def pick(draw: st.DrawFn, choices: Sequence[T]) -> T:
+    """What ``draw(st.sampled_from(choices))`` is, in a third of the time: strategies of integers are kept."""
+    return choices[draw(st.integers(0, len(choices) - 1))] if len(choices) > 1 else choices[0]
+
+
+def seldom(draw: st.DrawFn, one_in: int) -> bool:
+    """Once in so many times; shrinks to never."""
+    return draw(st.integers(0, one_in - 1)) == one_in - 1
