@@ -269,4 +269,4 @@ def value_of(draw: st.DrawFn, value: Any, kind: str) -> Any:
     return kinds[kind if kind in kinds else draw(st.sampled_from(sorted(kinds)))]()
 
 
-DRESSES = ("as it is", "torch int64 plain", "numpy int64 plain", "any", "any")
+DRESSES = ("as it is", "torch: int64", "numpy: int64", "any", "any")

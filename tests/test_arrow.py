@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -12,7 +12,6 @@ import pandas as pd  # type: ignore[import-untyped]
 import polars as pl
 import pyarrow as pa
 import pytest
-import torch
 from hypothesis import event, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
@@ -22,9 +21,9 @@ from bounded import run_in_threads
 from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate._core import ArrowTable
 from dpo_collate.named import NAMES, named
-from dpo_collate.testing.drawn_layouts import IDS, layouts, tamed, wild_layouts
-from dpo_collate.testing.drawn_samples import TILE_DTYPES, domains, plain_samples
-from dpo_collate.testing.drawn_tables import Told, tables
+from dpo_collate.testing import arrow_tables, layouts
+from dpo_collate.testing.drawn_layouts import IDS, wild_layouts
+from dpo_collate.testing.drawn_tables import tables
 from dpo_collate.trainers import openrlhf
 from dpo_collate.trainers.internvl import concat_pad_data_collator
 from dpo_collate.trainers.llamafactory import PairwiseDataCollatorWithPadding
@@ -32,28 +31,9 @@ from dpo_collate.trainers.open_instruct import TensorDataCollatorWithFlatteningD
 from drop_ins import DROP_INS
 from fewer import fewer
 
-if TYPE_CHECKING:
-    from dpo_collate.layout import Layout
-
-ARRAY_DTYPES = [dtype for dtype in TILE_DTYPES if dtype != torch.bfloat16]
-
 
 def kind_of(found: Any) -> str:
     return found.__name__ if isinstance(found, type) else "a batch"
-
-
-def others(layout: Layout, samples: list[Any]) -> set[str]:
-    """The keys whose values a batch has as they are, or not at all."""
-    numbers = {key for scalar in layout.scalars if scalar.dtype is not None for key in scalar.keys}
-    read = {*domains(layout), *numbers, *(key for medium in layout.media for key in medium.keys)}
-    keys = {key for sample in samples for key in (sample if isinstance(sample, dict) else layout.sample or ())}
-    return keys - read
-
-
-@st.composite
-def of_layout(draw: st.DrawFn, layout: Layout, ids: dict[str, Any], *, common: bool = False) -> Told:
-    plain = draw(plain_samples(layout, tuple(ids.values()), ARRAY_DTYPES))
-    return draw(tables(plain, others(layout, plain), layout.sample, unbatch=layout.unbatch, common=common))
 
 
 FORMS = [
@@ -72,7 +52,7 @@ def test_named_layouts(
     data: st.DataObject, form: Any, ids: dict[str, Any], source: str, shape: tuple[Any, int | None]
 ) -> None:
     (tensors, min_length), layout = shape, named(*form)
-    pair = data.draw(of_layout(layout, ids))
+    pair = data.draw(arrow_tables(layout, **ids))
     collator = PreferenceCollator(layout, return_tensors=tensors, **ids)
     expected = outcome(collator, pair.samples, min_length=min_length)
     event(kind_of(expected))
@@ -82,8 +62,8 @@ def test_named_layouts(
 @given(st.data(), IDS, sources, st.sampled_from(["pt", "np"]), st.sampled_from([0, 0, 3, 16]))
 @fewer(2)
 def test_any_layout(data: st.DataObject, ids: dict[str, Any], source: str, tensors: Any, min_length: int) -> None:
-    layout = data.draw(layouts(ids))
-    pair = data.draw(of_layout(layout, ids))
+    layout = data.draw(layouts(**ids))
+    pair = data.draw(arrow_tables(layout, **ids))
     collator = PreferenceCollator(layout, return_tensors=tensors, **ids)
     expected = outcome(collator, pair.samples, min_length=min_length)
     event(kind_of(expected))
@@ -94,8 +74,7 @@ def test_any_layout(data: st.DataObject, ids: dict[str, Any], source: str, tenso
 @fewer(2)
 def test_any_layout_with_wildcards(data: st.DataObject, ids: dict[str, Any], source: str) -> None:
     wild = data.draw(wild_layouts(ids))
-    tame = data.draw(tamed(wild))
-    pair = data.draw(of_layout(tame, ids))
+    pair = data.draw(arrow_tables(wild, **ids))
     collator = PreferenceCollator(wild, **ids)
     expected = outcome(collator, pair.samples)
     event(kind_of(expected))
@@ -126,7 +105,7 @@ def test_every_drop_in(name: str, data: st.DataObject, source: str) -> None:
 @fewer(4)
 def test_tables_of_other_libraries(library: Any, data: st.DataObject, form: Any, ids: dict[str, Any]) -> None:
     layout = named(*form)
-    pair = data.draw(of_layout(layout, ids, common=True))
+    pair = data.draw(arrow_tables(layout, common=True, **ids))
     collator = PreferenceCollator(layout, **ids)
     assert outcome(collator, library(pair.table)) == outcome(collator, pair.samples)
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from data_sets import pa
 from dpo_collate import PreferenceCollator, check
 from dpo_collate.checking import Checker
-from dpo_collate.named import NAMES, named
-from dpo_collate.testing.drawn_samples import plain_samples
+from dpo_collate.named import NAMES
+from dpo_collate.testing import batches
 from fewer import fewer
 from pairs import IGNORED, SIDES
 from reference_check import Asked, reference_check
@@ -141,7 +141,7 @@ def test_a_row_is_refused_as_the_collator_refuses_it(name: str, inputs: Any, dat
     if name == "prompt_left":
         options = {}
     collator = PreferenceCollator(name, inputs=inputs, pad_token_id=0, **options)
-    samples = data.draw(plain_samples(named(name, inputs)))
+    samples = data.draw(batches(name, inputs=inputs, kinds="plain"))
     problems = check(samples, collator).problems
     for row, sample in enumerate(samples):
         of_row = [problem for problem in problems if problem.row == row]

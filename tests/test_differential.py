@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -12,14 +12,31 @@ from hypothesis import strategies as st
 
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
+from dpo_collate.named import NAMES
+from dpo_collate.testing import Array, batches, collators, layouts, reference_collate
 from dpo_collate.testing.comparing import described, fingerprint
-from dpo_collate.testing.drawn_layouts import IDS, STEMS, layouts, tamed, wild_layouts
-from dpo_collate.testing.drawn_samples import TILE_DTYPES, domains, dressed, kinds_of, plain_samples
+from dpo_collate.testing.drawn_layouts import IDS, STEMS, wild_layouts
+from dpo_collate.testing.drawn_media import ARRAY_DTYPES
+from dpo_collate.testing.drawn_rows import domains
+from dpo_collate.testing.drawn_samples import Wishes, plain_batches
+from dpo_collate.testing.dressing import dressed, kinds_of
 from dpo_collate.testing.kinds import row_kinds
-from dpo_collate.testing.reference import Array, Number, reference_collate
+from dpo_collate.testing.meant import Meant
 from fewer import fewer
 
-ARRAY_DTYPES = [dtype for dtype in TILE_DTYPES if dtype != torch.bfloat16]
+if TYPE_CHECKING:
+    from dpo_collate.testing.reference_cells import Number
+
+
+def check(collator: PreferenceCollator, samples: list[Any], layout: Any, **options: Any) -> Any:
+    """The batch is that of the reference; the samples stay as they are."""
+    before = fingerprint(samples)
+    found = result(collator, samples, min_length=options.get("min_length"))
+    expected = result(reference_collate, samples, layout, **options)
+    event(kind_of(expected))
+    assert found == expected
+    assert fingerprint(samples) == before
+    return found
 
 
 def result(collate: Any, *arguments: Any, **options: Any) -> Any:
@@ -112,23 +129,21 @@ def separate(given: dict[str, Any]) -> Layout:
 def test_named_layout_matches_reference(
     data: st.DataObject, given: dict[str, Any], tensors: str, min_length: int | None
 ) -> None:
-    layout = separate(given)
-    special = (given["pad_token_id"], given.get("label_pad_token_id", -100))
-    tile_dtypes = TILE_DTYPES if tensors == "pt" else ARRAY_DTYPES
-    # The samples may have masks of their own, whatever becomes of them.
-    drawn_from = (
-        layout if given.get("attention_mask", "auto") == "auto" else separate({**given, "attention_mask": "auto"})
-    )
-    plain = data.draw(plain_samples(drawn_from, special, tile_dtypes))
-    samples = data.draw(dressed(plain, layout))
-    before = fingerprint(samples)
     collator = PreferenceCollator(return_tensors=tensors, **given)  # type: ignore[arg-type]
-    found = result(collator, samples, min_length=min_length)
     ids = {name: id_ for name, id_ in given.items() if name in ("pad_token_id", "label_pad_token_id")}
-    expected = result(reference_collate, plain, layout, **ids, min_length=min_length or 0)
-    event(kind_of(expected))
-    assert found == expected
-    assert fingerprint(samples) == before
+    # The samples may have masks of their own, whatever becomes of them.
+    drawn_from = separate(
+        given if given.get("attention_mask", "auto") == "auto" else {**given, "attention_mask": "auto"}
+    )
+    tile_dtypes = None if tensors == "pt" else ARRAY_DTYPES
+    samples = data.draw(batches(drawn_from, tile_dtypes=tile_dtypes, **ids))
+    check(collator, samples, separate(given), **ids, min_length=min_length or 0)
+
+
+@given(st.data(), st.sampled_from([0, 0, 3, 16]))
+def test_any_collator_of_a_name_matches_reference(data: st.DataObject, min_length: int) -> None:
+    collator = data.draw(collators(st.sampled_from(NAMES)))
+    check(collator, data.draw(batches(collator)), collator, min_length=min_length)
 
 
 # --- layouts of one's own -------------------------------------------------------------------------
@@ -136,22 +151,15 @@ def test_named_layout_matches_reference(
 
 @given(st.data(), IDS, st.sampled_from(["pt", "np"]), st.sampled_from([0, 0, 3, 16]))
 def test_any_layout_matches_reference(data: st.DataObject, ids: dict[str, Any], tensors: Any, min_length: int) -> None:
-    layout = data.draw(layouts(ids))
-    tile_dtypes = TILE_DTYPES if tensors == "pt" else ARRAY_DTYPES
-    plain = data.draw(plain_samples(layout, tuple(ids.values()), tile_dtypes))
-    samples = data.draw(dressed(plain, layout))
-    before = fingerprint(samples)
-    found = result(PreferenceCollator(layout, return_tensors=tensors, **ids), samples, min_length=min_length)
-    expected = result(reference_collate, plain, layout, **ids, min_length=min_length)
-    event(kind_of(expected))
-    assert found == expected
-    assert fingerprint(samples) == before
+    layout = data.draw(layouts(**ids))
+    collator = PreferenceCollator(layout, return_tensors=tensors, **ids)
+    check(collator, data.draw(batches(collator)), layout, **ids, min_length=min_length)
 
 
 @given(st.data(), IDS)
 def test_tensors_and_arrays_agree(data: st.DataObject, ids: dict[str, Any]) -> None:
-    layout = data.draw(layouts(ids))
-    plain = data.draw(plain_samples(layout, tuple(ids.values()), ARRAY_DTYPES))
+    layout = data.draw(layouts(**ids))
+    plain = data.draw(batches(layout, kinds="plain", tile_dtypes=ARRAY_DTYPES, **ids))
     tensors = result(PreferenceCollator(layout, return_tensors="pt", **ids), plain)
     assert result(PreferenceCollator(layout, return_tensors="np", **ids), plain) == tensors
 
@@ -163,19 +171,11 @@ def test_tensors_and_arrays_agree(data: st.DataObject, ids: dict[str, Any]) -> N
 @fewer(2)
 def test_any_layout_with_wildcards_matches_reference(data: st.DataObject, ids: dict[str, Any], tensors: Any) -> None:
     wild = data.draw(wild_layouts(ids))
-    tile_dtypes = TILE_DTYPES if tensors == "pt" else ARRAY_DTYPES
     collator = PreferenceCollator(wild, return_tensors=tensors, **ids)
     for _ in range(data.draw(st.integers(1, 3))):
         # Batches of one collator may differ in their keys, or in the order of their keys.
-        tame = data.draw(tamed(wild))
-        plain = data.draw(plain_samples(tame, tuple(ids.values()), tile_dtypes))
-        samples = data.draw(dressed(plain, tame))
-        before = fingerprint(samples)
-        found = result(collator, samples)
-        expected = result(reference_collate, plain, wild, **ids)
-        event(kind_of(expected))
-        assert found == expected
-        assert fingerprint(samples) == before
+        plain, tame = data.draw(plain_batches(Meant(wild, **ids), Wishes(tile_dtypes=ARRAY_DTYPES)))
+        found = check(collator, data.draw(dressed(plain, tame)), wild, **ids)
         tokens = {matrix.tokens.replace("{}", row[0]) for matrix in tame.matrices for row in matrix.rows}
         if all(sample.keys() == plain[0].keys() >= tokens for sample in plain):
             # The same as a table that names what there is, in the order of that table.
@@ -319,7 +319,7 @@ def test_every_kind_of_row_matches_a_list(values: list[Number], length: int) -> 
 @given(st.data())
 @fewer(10)
 def test_every_kind_of_object_matches_reference(data: st.DataObject) -> None:
-    plain = data.draw(plain_samples(EVERYTHING))
+    plain = data.draw(batches(EVERYTHING, kinds="plain"))
     expected = result(reference_collate, plain, EVERYTHING, pad_token_id=0)
     collator = PreferenceCollator(EVERYTHING, pad_token_id=0)
     kinds = [{key: kinds_of(key, value, EVERYTHING) for key, value in sample.items()} for sample in plain]
@@ -377,7 +377,7 @@ WRONG: list[tuple[type[Exception], str, Any]] = [
 @given(st.data())
 @fewer(10)
 def test_wrong_value_matches_reference(error: type[Exception], key: str, value: Any, data: st.DataObject) -> None:
-    plain = data.draw(plain_samples(EVERYTHING))
+    plain = data.draw(batches(EVERYTHING, kinds="plain"))
     plain.append(dict(plain[0]))
     sample = plain[data.draw(st.integers(0, len(plain) - 1))]
     if key == "chosen_ids" and (isinstance(value, list) or getattr(value, "ndim", 0) == 1):
@@ -435,7 +435,7 @@ CHANGES: list[tuple[type[Exception], str, str]] = [
 def test_change_of_one_sample_matches_reference(
     error: type[Exception], key: str, how: str, data: st.DataObject
 ) -> None:
-    plain = data.draw(plain_samples(EVERYTHING))
+    plain = data.draw(batches(EVERYTHING, kinds="plain"))
     plain.append(dict(plain[0]))
     change(plain[data.draw(st.integers(0, len(plain) - 1))], key, how)
     assert result(reference_collate, plain, EVERYTHING, pad_token_id=0) is error

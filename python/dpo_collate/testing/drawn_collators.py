@@ -57,7 +57,8 @@ def drawn_collators(
     draw: st.DrawFn, layouts_: st.SearchStrategy[str | Layout] | None, given: Mapping[str, Any]
 ) -> PreferenceCollator:
     """See :func:`dpo_collate.testing.collators`."""
-    ids = {**draw(IDS), **{name: given[name] for name in ("pad_token_id", "label_pad_token_id") if name in given}}
+    ids = {"pad_token_id": 0, "label_pad_token_id": -100} if layouts_ is not None else draw(IDS)
+    ids |= {name: given[name] for name in ids if name in given}
     if layouts_ is None:
         layouts_ = st.one_of(st.sampled_from(NAMES), layouts(ids), wild_layouts(ids))
     layout = draw(layouts_)

@@ -49,7 +49,7 @@ def samples(
     Example:
         >>> from hypothesis import find
         >>> from dpo_collate.testing import samples
-        >>> find(samples("concatenated", inputs="split"), lambda sample: sample["chosen_ids"])
+        >>> find(samples("concatenated", inputs="split"), lambda sample: len(sample["chosen_ids"]))
         {'chosen_ids': [1], 'prompt_ids': [1], 'rejected_ids': [1]}
     """
     for name in ("min_size", "max_size"):
@@ -281,8 +281,10 @@ def arrow_tables(  # noqa: PLR0913 - each is a wish of its own
     Example:
         >>> from hypothesis import find
         >>> from dpo_collate.testing import arrow_tables
-        >>> batch = find(arrow_tables(unnamed_keys=False), lambda batch: batch.table.num_rows == 2)
-        >>> batch.samples[1] == batch.table.to_pylist()[1]
+        >>> batch = find(arrow_tables("prompt_left"), lambda batch: True)
+        >>> batch.table.to_pylist()
+        [{'chosen_input_ids': [1], 'prompt_input_ids': [1], 'rejected_input_ids': [1]}]
+        >>> batch.samples == batch.table.to_pylist()
         True
     """
     try:
