@@ -187,10 +187,8 @@ def as_samples(table: Any) -> list[dict[str, Any]]:
 @pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
 def test_tables_through_a_loader(data: Rows, start: str | None) -> None:
     collator = PreferenceCollator("concatenated", pad_token_id=0, extra_keys="list")
-    workers: dict[str, Any] = {}
-    if start:
-        workers = {"num_workers": 2 if start == "fork" else 1, "multiprocessing_context": start}
-    loader = DataLoader(data, batch_size=7, collate_fn=collator, **workers)
+    workers = {None: 0, "fork": 2, "spawn": 1}[start]
+    loader = DataLoader(data, batch_size=7, collate_fn=collator, num_workers=workers, multiprocessing_context=start)
     begins = range(0, len(data), 7)
     expected = [told(collator(as_samples(WITH_IMAGES.slice(begin, 7)))) for begin in begins]
     assert [told(batch) for batch in loader] == expected
