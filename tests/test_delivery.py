@@ -280,7 +280,7 @@ print(len(kept))
 
 
 @pytest.mark.parametrize("strategy", ["file_descriptor", "file_system"])
-@pytest.mark.parametrize(("prefetch", "count"), [(2, 5000), (100, 600)])
+@pytest.mark.parametrize(("prefetch", "count"), [(2, 1000), (100, 600)])
 def test_with_few_open_files(strategy: str, prefetch: int, count: int) -> None:
     assert succeeds(KEEPS, strategy, str(prefetch), str(count)) == f"{count}\n"
 

@@ -9,12 +9,13 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Media, Scalar
 from dpo_collate.named import NAMES, SEPARATE, Images, Inputs, Targets, named
+from fewer import fewer
 from pairs import IGNORED, PAD, PAIRS, Pair, assert_same, collate, full, listed, restated, samples, split, third
 
 N = IGNORED
@@ -139,6 +140,7 @@ pairs_of = st.lists(st.builds(Pair, rows(), rows(), rows()), min_size=1, max_siz
 
 @pytest.mark.parametrize("name", NAMES)
 @given(pairs=pairs_of, targets=st.sampled_from(get_args(Targets)), side=st.sampled_from([None, "left", "right"]))
+@fewer(2)
 def test_against_a_plain_restatement(name: str, pairs: list[Pair], targets: str, side: str | None) -> None:
     options: dict[str, Any] = {} if name == "prompt_left" else {"targets": targets}
     if side is not None and name not in {"prompt_left", "padding_free"}:
@@ -163,7 +165,7 @@ def test_against_a_plain_restatement(name: str, pairs: list[Pair], targets: str,
     ),
     min_length=st.integers(0, 20),
 )
-@settings(deadline=None)
+@fewer(2)
 def test_split_and_full_are_two_ways_to_say_the_same(
     name: str, pairs: list[Pair], options: dict[str, Any], min_length: int
 ) -> None:

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dpo_collate import PreferenceCollator, delivery
 from dpo_collate.named import NAMES, Images, named
+from fewer import fewer
 from pairs import PAIRS, SIDES, assert_same, collate, full, samples
 
 JOINED = ["concatenated", "interleaved", "padding_free"]
@@ -65,6 +66,7 @@ counts = st.lists(st.fixed_dictionaries(dict.fromkeys(MEDIA, st.integers(0, 3)))
 @pytest.mark.parametrize("images", get_args(Images))
 @pytest.mark.parametrize("name", CATTED)
 @given(numbers=counts, some=st.sets(st.sampled_from([key for key in MEDIA if key != "image_flags"])))
+@fewer(3)
 def test_order(name: str, images: Images, numbers: list[dict[str, int]], some: set[str]) -> None:
     numbers = [{key: sample[key] for key in MEDIA if key in some} for sample in numbers]
     if "pixel_values" in some:
