@@ -299,7 +299,7 @@ def resident(process: int) -> int:
 
 
 def test_flat_over_many_small_batches() -> None:
-    count = 40_000
+    count = 20_000
     iterator = iter(DataLoader(Sizes([0] * count, 150), batch_size=1, num_workers=1, collate_fn=COLLATOR))
     processes = [os.getpid(), iterator._workers[0].pid]  # type: ignore[attr-defined]
     sizes = []
