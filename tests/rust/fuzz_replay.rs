@@ -1,12 +1,13 @@
 //! The fuzz targets without a fuzzer: over the corpus, and over inputs that are made of it at random.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use crate::fuzz;
 
 /// Changes of each input of the corpus.
-const CHANGED: u64 = 2;
+const CHANGED: usize = 12;
 
 fn replay(name: &str, target: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
@@ -23,6 +24,16 @@ fn replay(name: &str, target: fn(&[u8])) {
             let other = &inputs[random.below(inputs.len())].1;
             run(target, &random.changed(input, other), &format!("{file}, changed"));
         }
+    }
+    note(inputs.len() * (1 + CHANGED));
+}
+
+/// Writes down how many inputs were run, as the tests in Python do: see `tests/figures.py`.
+fn note(replayed: usize) {
+    if let Some(folder) = std::env::var_os("DPO_COLLATE_FIGURES") {
+        let file = Path::new(&folder).join("fuzz.jsonl");
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(file).unwrap();
+        file.write_all(format!("{{\"replayed\": {replayed}}}\n").as_bytes()).unwrap();
     }
 }
 

@@ -7,7 +7,7 @@ use std::ptr;
 use _core::source::arrow::abi::{ArrowArray, ArrowSchema};
 use arbitrary::Result;
 
-use super::given::{Bytes, any_number, any_size, maybe, seldom, several};
+use super::given::{Bytes, any, any_number, any_size, maybe, seldom, several};
 use crate::arrow_build::{Data, Type, child, set_buffer, set_child};
 
 /// What is in a buffer, as far as its size depends on it.
@@ -289,7 +289,7 @@ fn any_offsets(u: &mut Bytes<'_>, rows: usize, size: usize) -> Result<(Vec<u8>, 
 
 /// Records of text, buffers of it, and their lengths.
 fn views(u: &mut Bytes<'_>, rows: usize, buffers: &mut Vec<Option<Vec<u8>>>) -> Result<()> {
-    let sizes = several(u, 0..=2, |u| u.int_in_range(0..=40_usize))?;
+    let sizes = several(u, 0..=2, |u| u.int_in_range(0..=40_u8))?;
     let mut records = Vec::new();
     for _ in 0..rows {
         let long = u.arbitrary()?;
@@ -301,10 +301,10 @@ fn views(u: &mut Bytes<'_>, rows: usize, buffers: &mut Vec<Option<Vec<u8>>>) -> 
         }
     }
     buffers.push(Some(records));
-    buffers.extend(sizes.iter().map(|&size| Some(vec![b'b'; size])));
+    buffers.extend(sizes.iter().map(|&size| Some(vec![b'b'; size.into()])));
     let mut lengths = Vec::new();
     for size in sizes {
-        let said = if u.ratio(1, 8)? { any_number(u)?.min(size as i64) } else { size as i64 };
+        let said = if u.ratio(1, 8)? { any_number(u)?.min(size.into()) } else { size.into() };
         lengths.extend(said.to_ne_bytes());
     }
     buffers.push(Some(lengths));
@@ -352,7 +352,7 @@ pub(crate) fn any_schema(u: &mut Bytes<'_>) -> Result<(Type, SchemaChange)> {
     let mut metadata = any_length(u, 3)?;
     for _ in 0..6 {
         // As many bytes as the length says; where that is negative, nothing behind it is read.
-        let bytes = several(u, 0..=20, |u| u.arbitrary::<u8>())?;
+        let bytes = several(u, 0..=20, any::<u8>)?;
         metadata.extend(any_length(u, bytes.len())?);
         metadata.extend(bytes);
     }

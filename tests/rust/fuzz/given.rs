@@ -2,12 +2,17 @@
 
 use _core::cells::Element;
 use _core::layout::{Length, Truncation};
-use arbitrary::{Result, Unstructured};
+use arbitrary::{Arbitrary, Result, Unstructured};
 
 use crate::memory::{ELEMENTS, Form, Stored};
 
 /// What is left of the bytes.
 pub(crate) type Bytes<'a> = Unstructured<'a>;
+
+/// Anything that the bytes can be.
+pub(crate) fn any<T: for<'a> Arbitrary<'a>>(u: &mut Bytes<'_>) -> Result<T> {
+    u.arbitrary()
+}
 
 /// Small, or just where arithmetic ends.
 pub(crate) fn any_size(u: &mut Bytes<'_>) -> Result<usize> {

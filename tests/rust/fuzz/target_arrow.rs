@@ -10,7 +10,7 @@ use _core::source::arrow::{RecordBatch, Table, cell};
 use arbitrary::Result;
 
 use super::arrow_node::{Node, any_schema};
-use super::given::{Bytes, any_size, several};
+use super::given::{Bytes, any, any_size, several};
 use crate::arrow_build::{Data, Ledger, batch_of, owned};
 use crate::arrow_naive::{self as naive, read, read_all, read_array, read_tokens};
 use crate::arrow_values::{Form, Of, Tree, encode};
@@ -176,7 +176,7 @@ fn any_tree(u: &mut Bytes<'_>, of: &Of, nulls: bool) -> Result<Tree> {
     if matches!(of, Of::Null) || nulls && u.ratio(1, 8)? {
         return Ok(Tree::Null);
     }
-    let bytes = |u: &mut Bytes<'_>, size| several(u, size..=size, |u| u.arbitrary()).map(Tree::Bytes);
+    let bytes = |u: &mut Bytes<'_>, size| several(u, size..=size, any).map(Tree::Bytes);
     match of {
         Of::Null => Ok(Tree::Null),
         Of::Bool => Ok(Tree::Bytes(vec![u.arbitrary::<bool>()?.into()])),

@@ -12,7 +12,7 @@ use _core::plan::{Array, Lengths, Output, Plan, PlannedMatrix, Request};
 use _core::source::Source;
 use arbitrary::Result;
 
-use super::given::{Bytes, any_form, any_length, any_number, any_size, any_stored, maybe, seldom, several};
+use super::given::{Bytes, any, any_form, any_length, any_number, any_size, any_stored, maybe, seldom, several};
 use crate::build;
 use crate::compare::Given;
 use crate::memory::{Stored, rows};
@@ -57,8 +57,8 @@ fn against_the_oracle(u: &mut Bytes<'_>) -> Result<()> {
             };
             let len = lens[key % 3] + usize::from(key >= 3 && u.ratio(1, 64)?);
             let salt = u.arbitrary::<u8>()?;
-            let value = |place: usize| least + (place as i64 * 7 + i64::from(salt)) % 120;
-            let row: Option<Vec<i64>> = there.then(|| (0..len).map(value).collect());
+            let value = |place: i64| least + (place * 7 + i64::from(salt)) % 120;
+            let row: Option<Vec<i64>> = there.then(|| (0..).take(len).map(value).collect());
             let form = any_form(u, elements)?;
             let fast = u.arbitrary()?;
             stored.push(row.as_ref().map(|row| (Stored::of(row, form), fast)));
@@ -250,7 +250,7 @@ fn any_column(u: &mut Bytes<'_>, rows: &[Vec<Key>]) -> Result<Column> {
         start: seldom(u, 0, any_number)?,
         skip,
         shift,
-        on: maybe(u, |u| u.arbitrary::<[bool; 2]>())?.map(Vec::from),
+        on: maybe(u, any::<[bool; 2]>)?.map(Vec::from),
         differs_from: maybe(u, any_number)?.filter(|_| is_value).map(Number::Int),
         absent: *u.choose(&[Absent::Error, Absent::LeftOut, Absent::Ones])?,
         nonempty: u.ratio(1, 8)?,
@@ -306,7 +306,7 @@ fn check_matrix(matrix: &Matrix, planned: &PlannedMatrix, plan: &Plan, request: 
         assert!(row.start <= row.end && row.end <= row.tokens && row.kept() == length.kept(row.tokens), "{row:?}");
         assert!(row.content == row.kept().saturating_sub(matrix.drop_last) && row.content <= row.cells, "{row:?}");
         assert!(row.content <= planned.rows[planned.longest].content);
-        assert_eq!(plan.truncated.contains(&row.sample) || !row.is_truncated(), true);
+        assert!(plan.truncated.contains(&row.sample) || !row.is_truncated());
     }
     let cells = planned.rows.iter().try_fold(0_usize, |sum, row| sum.checked_add(row.cells));
     if planned.flat {

@@ -118,7 +118,7 @@ impl Both {
         self.next = self.next.wrapping_add(1);
         match self.pool.take(bytes) {
             Ok(mut lease) => {
-                self.is_among_blocks(self.pool.arena(), &lease);
+                Self::is_among_blocks(self.pool.arena(), &lease);
                 assert_eq!(lease.bytes(), bytes);
                 fill(&mut lease, self.next);
                 self.taken.push((lease, self.next));
@@ -191,7 +191,7 @@ impl Both {
     fn receive(&mut self, place: Place, bytes: usize, value: Option<u8>) -> std::result::Result<(), Error> {
         let (lease, offset) = self.training.receive(place, bytes)?;
         assert!(offset.checked_add(bytes).is_some_and(|end| end <= lease.bytes()), "{offset} {bytes}");
-        self.is_among_blocks(&self.training, &lease);
+        Self::is_among_blocks(&self.training, &lease);
         if !self.is_spoilt {
             assert!(value.is_none_or(|value| holds(&lease, offset, bytes, value)), "{place:?}");
         }
@@ -200,7 +200,7 @@ impl Both {
     }
 
     /// A lease is in the mapping, and not where the table is.
-    fn is_among_blocks(&self, arena: &Arena, lease: &Lease) {
+    fn is_among_blocks(arena: &Arena, lease: &Lease) {
         if let Some(range) = arena.blocks() {
             let start = lease.start().addr().get();
             assert!(start >= range.start && lease.bytes() <= range.end - start, "{lease:?} in {range:?}");
