@@ -192,11 +192,11 @@ impl Node {
     fn any_change(&self, u: &mut Bytes<'_>, buffers: usize) -> Result<Change> {
         const TOO_MUCH: [i64; 5] = [i64::MAX, i64::MAX - 1, i64::MIN, -1, i64::MAX - 9];
         let number = *u.choose(&TOO_MUCH)?;
-        let is_checked = !matches!(self.holds, Holds::Nothing) && self.takes_memory();
+        let is_checked = !matches!(self.holds, Holds::Bits | Holds::Numbers(1)) && self.takes_memory();
         Ok(match u.int_in_range(0..=9_u8)? {
-            // Of bits there may be as many as bytes of memory.
-            0 if is_checked && self.holds != Holds::Bits => Change::Length(number),
-            1 if is_checked && self.holds != Holds::Bits => Change::Offset(number),
+            // Of bits and bytes there may be so many, for all that can be known.
+            0 if is_checked => Change::Length(number),
+            1 if is_checked => Change::Offset(number),
             0 | 1 => Change::Length(-1),
             2 => Change::Buffers(if self.holds == Holds::Views { u.int_in_range(-1..=2)? } else { number }),
             3 => Change::Children(if u.arbitrary()? { number } else { self.children.len().cast_signed() as i64 + 1 }),
