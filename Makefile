@@ -148,11 +148,11 @@ SANITIZER := none
 fuzz: ## Fuzz the Rust core: make fuzz SECONDS=600 (needs a C++ compiler)
 	fuzz/run.sh $(SECONDS) $(SANITIZER)
 
-# Of Python's objects: undefined values are for the tests in Rust, as Python's own numbers of no digits have some.
+# Of Python's own there are undefined values, and what is made once is lost when it ends: both are for the tests in Rust.
 .PHONY: valgrind-python
 valgrind-python: build ## Run the Python boundary, without torch, under valgrind (which has to be installed; minutes)
-	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 $(VALGRIND) --undef-value-errors=no --suppressions=tests/valgrind.supp \
-		$(BIN)/python tests/boundary_alone.py
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --quiet --error-exitcode=1 --undef-value-errors=no \
+		--suppressions=tests/valgrind.supp $(BIN)/python tests/boundary_alone.py
 
 SECONDS ?= 300
 BOUNDARY := tests/test_safety.py tests/test_errors.py tests/test_arrow_hostile.py tests/test_arrow_errors.py
