@@ -96,7 +96,7 @@ def checked(samples: Any, **options: Any) -> Any:
 
 METER = PaddingMeter()
 TOKENIZER = SimpleNamespace(pad_token_id=0, padding_side="left")
-PADDED = {"return_tensors": "np", "pad_to_multiple_of": 4, "max_length": 3}
+PADDED: dict[str, Any] = {"return_tensors": "np", "pad_to_multiple_of": 4, "max_length": 3}
 TWO: Callable[[], list[Any]] = lambda: [pair(4), pair(2)]  # noqa: E731 - as those that follow
 NUMBERS: Callable[[], list[Any]] = lambda: [pair(4, margin=0.5), pair(2, margin=np.float32(2))]  # noqa: E731
 PICTURED: Callable[[], list[Any]] = lambda: [pair(4, **images(2)), pair(2, **images(1)), pair(3)]  # noqa: E731

@@ -74,7 +74,7 @@ def main() -> None:
     calls = errors = 0
     for layout in ("separate", "concatenated", "padding_free"):
         for options in ({}, {"extra_keys": "stack"}, {"extra_keys": "list", "max_length": 3}):
-            collator = PreferenceCollator(layout, pad_token_id=0, return_tensors="np", **options)  # type: ignore[arg-type]
+            collator = PreferenceCollator(layout, pad_token_id=0, return_tensors="np", **options)
             for _ in range(ROUNDS):
                 for samples in given():
                     calls += 1

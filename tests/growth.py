@@ -24,6 +24,7 @@ import test_arrow_memory
 import test_errors
 import test_memory
 from arrow_producers import Single
+from arrow_producers import table as table_of
 from dpo_collate import PreferenceCollator, _core, _messages, check
 from dpo_collate.datasets import lengths
 from dpo_collate.sampler import PairBatchSampler
@@ -106,7 +107,7 @@ def _tables() -> dict[str, Path]:
 
 
 def _made_anew(column: Any) -> Any:
-    return LISTS(Single(test_arrow_hostile.table(chosen_labels=column)))
+    return LISTS(Single(table_of(chosen_labels=column)))
 
 
 def _others() -> dict[str, Path]:
@@ -125,7 +126,7 @@ def _others() -> dict[str, Path]:
         "collator: layout": lambda: PreferenceCollator("x", pad_token_id=0),
         "min_length": lambda: PLAIN(given, min_length=-1),
         "meter": lambda: meter.watch(PLAIN)(given),
-        "meter: raises": lambda: meter.watch(PLAIN)([5]),  # type: ignore[list-item]
+        "meter: raises": lambda: meter.watch(PLAIN)([5]),
         "meter: nothing to call": lambda: meter.watch(5),  # type: ignore[arg-type]
         "send: foreign": lambda: _core.send(64, 8, (2, 2), (2, 1), 0),
         "send: no shape": lambda: _core.send(64, 8, ("x",), (1,), 0),  # type: ignore[arg-type]

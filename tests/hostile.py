@@ -124,7 +124,7 @@ def _shrink(saboteur: Saboteur, _name: str) -> bool:
             if isinstance(row, list):
                 list.clear(row)
             elif type(row) is torch.Tensor:
-                row.set_(torch.arange(3, dtype=row.dtype)) if saboteur.pick(2) else row.resize_(0)
+                row.set_(torch.arange(3, dtype=row.dtype)) if saboteur.pick(2) else row.resize_(0)  # type: ignore[call-overload]
             elif type(row) is np.ndarray:
                 row.shape = (1, *row.shape)
     reuse()
@@ -206,7 +206,7 @@ def _hooked(base: type, names: tuple[str, ...], lies: Mapping[str, Callable[[Any
     def method(name: str, inherited: Any) -> Any:
         def acting(self: Any, *arguments: Any, **options: Any) -> Any:
             if hook(name):
-                return lies.get(name, lambda _self: None)(self)
+                return lies.get(name, lambda _self: None)(self)  # type: ignore[no-untyped-call]
             return inherited(self, *arguments, **options)
 
         return acting
@@ -378,7 +378,7 @@ class Array(np.ndarray[Any, Any]):
     def __getitem__(self, index: Any) -> Any:
         return None if hook("__getitem__") else super().__getitem__(index)
 
-    @property
+    @property  # type: ignore[misc]
     def shape(self) -> Any:
         return (2**62,) if hook("shape") else super().shape
 
@@ -401,13 +401,13 @@ class Tensor(torch.Tensor):
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if hook("__torch_function__"):
             return 5
-        return super().__torch_function__(func, types, args, kwargs or {})
+        return super().__torch_function__(func, types, args, kwargs or {})  # type: ignore[no-untyped-call]
 
     def numel(self) -> Any:
         return 2**62 if hook("numel") else super().numel()
 
     def __len__(self) -> int:
-        return 0 if hook("__len__") else super().__len__()
+        return 0 if hook("__len__") else super().__len__()  # type: ignore[no-untyped-call]
 
 
 class Dying(list[Any]):
@@ -495,7 +495,7 @@ STRANGE: tuple[Callable[[], Any], ...] = (
     lambda: np.broadcast_to(np.int8(1), (2**60,)),
     lambda: np.broadcast_to(np.float32(1), (2**30, 2**30)),
     lambda: np.zeros((0, 5)),
-    lambda: np.ma.array([1, 2], mask=[0, 1]),
+    lambda: np.ma.array([1, 2], mask=[False, True]),
     lambda: np.rec.array([(1,)], dtype=[("a", "i4")]),
     lambda: torch.ones(3, device="meta", dtype=torch.int64),
     lambda: torch.eye(2).to_sparse(),
@@ -525,7 +525,7 @@ STRANGE: tuple[Callable[[], Any], ...] = (
     lambda: -0.0,
     Everything,
     *(
-        lambda kind=kind: Pretender(kind)  # type: ignore[misc]
+        lambda kind=kind: Pretender(kind)
         for kind in (list, tuple, dict, int, float, str, np.ndarray, np.int64, torch.Tensor, Mapping, np.ma.MaskedArray)
     ),
 )

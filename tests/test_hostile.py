@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import attacks
+import hostile
 from dpo_collate import PreferenceCollator, check
 from dpo_collate.image_tokens import ImageTokens
 from dpo_collate.layout import Media
@@ -95,7 +97,7 @@ def test_an_attack_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         found = []
         for seed in range(300):
             try:
-                attacks.attack(attacks.random.Random(seed).randrange)
+                attacks.attack(random.Random(seed).randrange)
             except AssertionError as error:
                 found.append(str(error))
                 break
@@ -164,8 +166,9 @@ def test_an_interrupt_of_a_look_up_for_a_message_is_not_lost() -> None:
 
         __hash__ = Key.__hash__
 
+    key: Any = Same("chosen_labels")
     with pytest.raises(Stop):
-        NUMPY([{Same("chosen_labels"): 1, "chosen_input_ids": [1]}])
+        NUMPY([{key: 1, "chosen_input_ids": [1]}])
 
 
 def test_an_exception_without_words_comes_through_a_check() -> None:
@@ -228,7 +231,7 @@ def emptied(act_on: str) -> list[Any]:
             for row in rows[1:]:
                 row.clear()
             rows.clear()
-            attacks.hostile.reuse()
+            hostile.reuse()
             return np.array(5.0)
 
         def __float__(self) -> float:
@@ -273,7 +276,7 @@ WHAT = "is a list that is no array"
     ("make", "exception", "said"),
     [
         (itself_twice, TypeError, f"{WHAT}: a list contains itself"),
-        (lambda: attacks.hostile.nested(10**5), TypeError, f"{WHAT}: lists are nested more than 64 deep"),
+        (lambda: hostile.nested(10**5), TypeError, f"{WHAT}: lists are nested more than 64 deep"),
         (lambda: shared(60), MemoryError, "is too large: there is no memory for a copy of it"),
     ],
     ids=["itself", "deep", "shared"],
@@ -300,7 +303,7 @@ def test_check_of_images_that_lie_as_their_negatives() -> None:
 
 def test_a_sample_whose_class_cannot_be_asked() -> None:
     class Odd:
-        @property
+        @property  # type: ignore[misc]
         def __class__(self) -> Any:
             raise Stop
 

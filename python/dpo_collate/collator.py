@@ -224,9 +224,8 @@ class PreferenceCollator:
         form = self._form
         plain = type(samples) is list and samples and type(samples[0]) is dict
         # A list of our own in either case, as Python code in samples may change theirs: `form.finish` counts them.
-        # (What is plain is a list, which mypy does not see.)
-        done_by_core = plain and form is not None and form.done_by_core
-        samples = list(samples) if done_by_core else listed(samples)  # type: ignore[arg-type]
+        given: Any = samples
+        samples = list(given) if plain and form is not None and form.done_by_core else listed(given)
         if self._table.sample is not None:
             samples = mappings(samples, self._table.sample)
         if form is None:
