@@ -7,7 +7,6 @@ training process (the target) lets the supervisor begin, which has refuse.c watc
 from __future__ import annotations
 
 import ctypes
-import faulthandler
 import gc
 import json
 import os
@@ -295,7 +294,6 @@ def carry_out(step: Step, tracer: str) -> Outcome:
     child = os.fork()
     if child == 0:
         code = 1
-        faulthandler.dump_traceback_later(MOST_SECONDS - 10, exit=True)
         try:
             for end in (asked, tell, said):
                 os.close(end)
@@ -314,9 +312,7 @@ def carry_out(step: Step, tracer: str) -> Outcome:
         else:
             watch = watched(name.decode().strip(), step, tracer)
             os.write(tell, b"g")
-    text = b""
-    while readable(said, deadline - time.monotonic()) and (part := os.read(said, 1 << 16)):
-        text += part
+    text = heard(said, deadline)
     for end in (asked, tell, said):
         os.close(end)
     try:
@@ -329,6 +325,13 @@ def carry_out(step: Step, tracer: str) -> Outcome:
     report = Report(**json.loads(text)) if text else None
     problems += judged(step, report, code, happened)
     return Outcome(step, report, code, happened, time.monotonic() - begun, problems)
+
+
+def heard(said: int, deadline: float) -> bytes:
+    text = b""
+    while readable(said, deadline - time.monotonic()) and (part := os.read(said, 1 << 16)):
+        text += part
+    return text
 
 
 def watched(process: str, step: Step, tracer: str) -> subprocess.Popen[str]:
