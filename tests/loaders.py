@@ -118,7 +118,7 @@ def kill(iterator: Any) -> None:
 
 IGNORED = ("-W", "ignore::DeprecationWarning", "-W", "ignore:This DataLoader will create:UserWarning")
 WATCHED = "import faulthandler; faulthandler.dump_traceback_later({}, exit=True)\n"
-"""Where a program hangs is said by itself, in each of its threads. What it forks has to end by ``os._exit``, and to leave
+"""Where a program hangs is said by itself, in each of its threads. What it forks has to end by ``os._exit``, and leave
 the watch alone: both its end and a new watch would wait for the old one's thread, which a forked process has not."""
 
 
