@@ -158,8 +158,8 @@ def sample(stride: int) -> Iterator[Iterator[Step]]:
     """A part of it all, in seconds: calls refused once or for ever, and some kills."""
     for name in SAMPLED:
         call, errors = CALLS[name]
-        # (were it refused any socket, torch's own way would wait in vain)
-        yield iter([Step("worker", 0, call, errors[0], 1, 1 if name in {"fcntl", "socket", "bind"} else FOR_EVER)])
+        # (were it refused sockets, or files, for ever, torch's own way would wait in vain)
+        yield iter([Step("worker", 0, call, errors[0], 1, FOR_EVER if name in {"memfd_create", "pidfd_open"} else 1)])
     for name in ("openat", "pidfd_open"):
         call, errors = CALLS[name]
         yield iter([Step("training", 0, call, errors[0], 1, FOR_EVER)])
