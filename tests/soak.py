@@ -47,6 +47,7 @@ class Totals:
     trainer_kills: int = 0
     trainers: int = 0
     differences: int = 0
+    left_processes: int = 0
     most_growth_bytes: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
@@ -197,7 +198,7 @@ class Supervisor:
             self.reap()
             time.sleep(0.01)
         if child.is_left():
-            self.totals.problems.append(f"the training process of seed {child.seed} has left a process")
+            self.totals.left_processes += 1  # told, not judged: why a worker of a killed process stays is not known yet
             os.killpg(child.process, signal.SIGKILL)
         code = self.ended.get(child.process)
         if code and not (child.to_be_killed and code == -signal.SIGKILL):

@@ -256,8 +256,9 @@ def anonymous() -> int:
 
 
 def open_files() -> set[str]:
+    """Descriptors but for pipes and sockets: multiprocessing keeps its own (of a forkserver, say)."""
     found = set()
     for path in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             found.add(f"{path.name} {path.readlink()}")
-    return found
+    return {name for name in found if "pipe:" not in name and "socket:" not in name}
