@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
 from dpo_collate.named import NAMES
-from dpo_collate.testing import Array, batches, collators, layouts, reference_collate
+from dpo_collate.testing import KINDS, Array, batches, collators, layouts, reference_collate
 from dpo_collate.testing.comparing import described, fingerprint
 from dpo_collate.testing.drawn_layouts import IDS, STEMS, wild_layouts
 from dpo_collate.testing.drawn_media import ARRAY_DTYPES
 from dpo_collate.testing.drawn_rows import domains
-from dpo_collate.testing.drawn_samples import Wishes, plain_batches
-from dpo_collate.testing.dressing import dressed, kinds_of
+from dpo_collate.testing.drawn_samples import Wishes, drawn_batches
+from dpo_collate.testing.dressing import kinds_of, makers_of
 from dpo_collate.testing.kinds import row_kinds
 from dpo_collate.testing.meant import Meant
 from fewer import fewer
@@ -174,12 +174,12 @@ def test_any_layout_with_wildcards_matches_reference(data: st.DataObject, ids: d
     collator = PreferenceCollator(wild, return_tensors=tensors, **ids)
     for _ in range(data.draw(st.integers(1, 3))):
         # Batches of one collator may differ in their keys, or in the order of their keys.
-        plain, tame = data.draw(plain_batches(Meant(wild, **ids), Wishes(tile_dtypes=ARRAY_DTYPES)))
-        found = check(collator, data.draw(dressed(plain, tame)), wild, **ids)
+        samples, tame = data.draw(drawn_batches(Meant(wild, **ids), Wishes(tile_dtypes=ARRAY_DTYPES), KINDS))
+        found = check(collator, samples, wild, **ids)
         tokens = {matrix.tokens.replace("{}", row[0]) for matrix in tame.matrices for row in matrix.rows}
-        if all(sample.keys() == plain[0].keys() >= tokens for sample in plain):
+        if all(sample.keys() == samples[0].keys() >= tokens for sample in samples):
             # The same as a table that names what there is, in the order of that table.
-            written_out = result(reference_collate, plain, tame, **ids)
+            written_out = result(reference_collate, samples, tame, **ids)
             assert kind_of(found) == kind_of(written_out)
             if kind_of(found) == "a batch":
                 assert dict(found[1]) == dict(written_out[1])
@@ -322,7 +322,8 @@ def test_every_kind_of_object_matches_reference(data: st.DataObject) -> None:
     plain = data.draw(batches(EVERYTHING, kinds="plain"))
     expected = result(reference_collate, plain, EVERYTHING, pad_token_id=0)
     collator = PreferenceCollator(EVERYTHING, pad_token_id=0)
-    kinds = [{key: kinds_of(key, value, EVERYTHING) for key, value in sample.items()} for sample in plain]
+    makers = makers_of(EVERYTHING)
+    kinds = [{key: kinds_of(key, value, makers) for key, value in sample.items()} for sample in plain]
     for name in sorted({name for sample in kinds for found in sample.values() for name in found}):
         # All values that can be of this kind are; the others are as they come.
         samples = [

@@ -23,44 +23,51 @@ TILE_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.
 ARRAY_DTYPES = tuple(dtype for dtype in TILE_DTYPES if dtype != torch.bfloat16)
 
 
-class _Group(NamedTuple):
-    """Images, and what belongs to them."""
+class Group(NamedTuple):
+    """Images that the samples of a batch may have, and what belongs to them."""
 
     tiles: Media
-    said: tuple[Media, ...]
-    """What describes them, in this batch."""
-    flags: tuple[Media, ...]
-    """None or one."""
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    """Of one tile."""
+    said: tuple[tuple[Media, tuple[int, ...]], ...]
+    """What describes them, and the shape of what it says of each."""
+    flags: Media | None
     needed: bool
     """Whether some sample has to have them."""
 
 
-def add_media(draw: st.DrawFn, meant: Meant, samples: Sequence[Sample], dtypes: Sequence[torch.dtype]) -> None:
-    """Gives the samples images: every second batch has some of a medium, and each of its samples may have some."""
-    for group in _groups(draw, meant):
-        stacked = [medium for medium in (group.tiles, *group.said) if medium.combine != "cat"]
-        for medium in stacked:
-            _add_stacked(draw, medium, samples, pick(draw, dtypes))
-        if group.tiles not in stacked:
-            said = tuple(medium for medium in group.said if medium not in stacked)
-            _add_tiles(draw, meant, group._replace(said=said), samples, pick(draw, dtypes))
+class Stacked(NamedTuple):
+    """An array that every sample of a batch has."""
+
+    medium: Media
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    """Where arrays are padded, only its length counts."""
 
 
-def _groups(draw: st.DrawFn, meant: Meant) -> list[_Group]:
-    """What a batch has."""
+def media_of_batch(draw: st.DrawFn, meant: Meant, dtypes: Sequence[torch.dtype]) -> list[Group | Stacked]:
+    """The images that a batch has: of each medium every second one has some."""
     media = meant.table.media
-    groups = []
+    found: list[Group | Stacked] = []
     for medium in media:
         if medium.flags_of is not None or medium.describes is not None:
             continue
         said = [other for other in media if other.describes == medium.name]
         flags = [other for other in media if other.flags_of == medium.name]
         needed = not all(other.optional for other in (medium, *said, *flags))
-        if needed or draw(st.booleans()):
-            said = [other for other in said if _is_needed(other, meant) or seldom(draw, 3)]
-            flags = [other for other in flags if not other.optional or not seldom(draw, 4)]
-            groups.append(_Group(medium, tuple(said), tuple(flags[:1]), needed))
-    return groups
+        if not needed and not draw(st.booleans()):
+            continue
+        said = [other for other in said if _is_needed(other, meant) or seldom(draw, 3)]
+        for stacked in (other for other in (medium, *said) if other.combine != "cat"):
+            shape = tuple(draw(st.integers(0, 3)) for _ in range(draw(st.integers(1, 3))))
+            found.append(Stacked(stacked, pick(draw, dtypes), shape))
+        if medium.combine == "cat":
+            shape = medium.blank or pick(draw, [(2,), (3, 2, 2), ()])
+            shapes = tuple((other, pick(draw, [(2,), (), (2, 2)])) for other in said if other.combine == "cat")
+            flagged = next((other for other in flags if not other.optional or not seldom(draw, 4)), None)
+            found.append(Group(medium, pick(draw, dtypes), shape, shapes, flagged, needed))
+    return found
 
 
 def _is_needed(medium: Media, meant: Meant) -> bool:
@@ -68,27 +75,39 @@ def _is_needed(medium: Media, meant: Meant) -> bool:
     return not medium.optional or any(medium.name.endswith(tokens.medium or "") for tokens in meant.image_tokens)
 
 
-def _add_tiles(draw: st.DrawFn, meant: Meant, group: _Group, samples: Sequence[Sample], dtype: torch.dtype) -> None:
+def media_of_sample(draw: st.DrawFn, meant: Meant, found: Sequence[Group | Stacked]) -> Sample:
+    """The images of one sample."""
+    sample: Sample = {}
+    for part in found:
+        if isinstance(part, Group):
+            _add_tiles(draw, meant, part, sample)
+            continue
+        for key in part.medium.keys:
+            padded = part.medium.combine == "pad"
+            sizes = [draw(st.integers(0, 3)) for _ in part.shape] if padded else part.shape
+            sample[key] = tiles(draw, sizes, part.dtype)
+    return sample
+
+
+def _add_tiles(draw: st.DrawFn, meant: Meant, group: Group, sample: Sample) -> None:
     """Tiles, and what is said of them: as many as there are tiles. Where grids are said, tiles are their patches."""
-    shape = group.tiles.blank or pick(draw, [(3, 2, 2), (2,), ()])
-    media = (group.tiles, *group.said)
+    media = (group.tiles, *(medium for medium, _ in group.said))
     grids = [medium for medium in media if medium.name.endswith("grid_thw")]
-    shapes = [pick(draw, [(2,), (), (2, 2)]) for _ in group.said]
-    for index, sample in enumerate(samples):
-        for key, *others in dict.fromkeys(zip(*(medium.keys for medium in (*media, *group.flags)), strict=True)):
-            count = pick(draw, [None, 1, 2, 3, 0]) if index or not group.needed else 1
-            if count is None:
-                if draw(st.booleans()):
-                    sample[key] = None
-                continue
-            grid = _grids(draw, count, meant) if grids else torch.ones(count, 3, dtype=torch.int64)
-            number = count if group.tiles in grids else int(grid.prod(1).sum())
-            sample[key] = grid if group.tiles in grids else tiles(draw, (number, *shape), dtype)
-            for medium, its_key, its_shape in zip(group.said, others, shapes, strict=False):
-                sample[its_key] = grid if medium in grids else tiles(draw, (count, *its_shape), torch.int64)
-            if group.flags:
-                some = [pick(draw, (1, 0)) for _ in range(min(number, 4))]
-                sample[others[-1]] = torch.tensor([some[at % 4] for at in range(number)], dtype=torch.int64)
+    every = (*media, group.flags) if group.flags is not None else media
+    for key, *others in dict.fromkeys(zip(*(medium.keys for medium in every), strict=True)):
+        count = pick(draw, [1, 2, 3, 1, None] if group.needed else [None, 1, 2, 3, 0])
+        if count is None:
+            if draw(st.booleans()):
+                sample[key] = None
+            continue
+        grid = _grids(draw, count, meant) if grids else torch.ones(count, 3, dtype=torch.int64)
+        number = count if group.tiles in grids else int(grid.prod(1).sum())
+        sample[key] = grid if group.tiles in grids else tiles(draw, (number, *group.shape), group.dtype)
+        for (medium, shape), its_key in zip(group.said, others, strict=False):
+            sample[its_key] = grid if medium in grids else tiles(draw, (count, *shape), torch.int64)
+        if group.flags is not None:
+            some = [pick(draw, (1, 0)) for _ in range(min(number, 4))]
+            sample[others[-1]] = torch.tensor([some[at % 4] for at in range(number)], dtype=torch.int64)
 
 
 def _grids(draw: st.DrawFn, images: int, meant: Meant) -> torch.Tensor:
@@ -96,15 +115,6 @@ def _grids(draw: st.DrawFn, images: int, meant: Meant) -> torch.Tensor:
     merged = math.lcm(*(tokens.per_grid or 1 for tokens in meant.image_tokens)) if meant.image_tokens else 2
     grids = [[pick(draw, (1, 2)), *(merged * pick(draw, (1, 2)) for _ in range(2))] for _ in range(images)]
     return torch.tensor(grids, dtype=torch.int64).reshape(images, 3)
-
-
-def _add_stacked(draw: st.DrawFn, medium: Media, samples: Sequence[Sample], dtype: torch.dtype) -> None:
-    """One array of each sample, all of one shape or, where they are padded, of any."""
-    shape = [draw(st.integers(0, 3)) for _ in range(draw(st.integers(1, 3)))]
-    for sample in samples:
-        for key in medium.keys:
-            padded = medium.combine == "pad"
-            sample[key] = tiles(draw, [draw(st.integers(0, 3)) if padded else size for size in shape], dtype)
 
 
 def tiles(draw: st.DrawFn, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:

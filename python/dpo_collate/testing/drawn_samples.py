@@ -1,9 +1,14 @@
-"""Hypothesis strategies: plain samples of a layout: rows are lists of Python numbers, images contiguous tensors."""
+"""Hypothesis strategies: samples of a layout.
+
+A sample is drawn *plain* (rows are lists of Python numbers, images are contiguous tensors) and then *dressed*: the same
+values as whatever a data set may hand over.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -14,8 +19,10 @@ from dpo_collate._wildcards import has_wildcards
 from dpo_collate.image_tokens import PROMPT, has_ids, sides_of
 
 from .drawn_layouts import tamed
-from .drawn_media import TILE_DTYPES, add_media
+from .drawn_media import TILE_DTYPES, media_of_batch, media_of_sample
 from .drawn_rows import domains, row, row_lengths, values, with_tokens
+from .dressing import dressed, families_of_batch, makers_of
+from .kinds import SAMPLE_KINDS
 from .picking import pick, seldom
 from .reference_cells import RANGES
 from .reference_image_tokens import asked_of
@@ -25,6 +32,8 @@ if TYPE_CHECKING:
 
     from dpo_collate.layout import Layout, Matrix, Media, Scalar
 
+    from .drawn_media import Group, Stacked
+    from .dressing import Makers
     from .meant import Meant
     from .reference_cells import Number
 
@@ -53,67 +62,127 @@ class Wishes:
             raise TypeError(f"tile_dtypes={self.tile_dtypes!r}: expected dtypes of torch, at least one")
 
 
+class Drawn(NamedTuple):
+    """A batch, and the table that is its own: one without wildcards."""
+
+    samples: list[Any]
+    table: Layout
+
+
 @st.composite
-def plain_batches(draw: st.DrawFn, meant: Meant, wishes: Wishes) -> tuple[list[Any], Layout]:
-    """Samples that go together, and the table that is theirs: one without wildcards."""
+def drawn_batches(draw: st.DrawFn, meant: Meant, wishes: Wishes, kinds: Sequence[str]) -> Drawn:
+    """Samples that go together. What is the same for all is drawn first; each sample by itself, so that it can go."""
     if has_wildcards(meant.table):
         meant = replace(meant, table=draw(tamed(meant.table)))
-    samples: list[Sample] = [{} for _ in range(draw(st.integers(wishes.min_size, wishes.max_size)))]
-    images: list[Sample] = [{} for _ in samples]
-    add_media(draw, meant, images, wishes.tile_dtypes)
-    _add_rows(draw, meant, wishes, samples, images)
-    for sample, its_images in zip(samples, images, strict=True):
-        sample.update(its_images)
-    _draw_numbers(draw, meant, samples)
-    if wishes.unnamed_keys:
-        _draw_unnamed(draw, meant.table, samples)
-    return _in_some_order(draw, samples, meant.table), meant.table
+    layout = meant.table
+    templates, needed = _templates(draw, layout)
+    whole = _Batch(
+        meant=meant,
+        wishes=wishes,
+        templates=templates,
+        needed=needed,
+        # Mostly images have their tokens, and truncation takes none of them.
+        counting=wishes.valid or not seldom(draw, 10),
+        fitting=wishes.valid or not seldom(draw, 4),
+        media=tuple(media_of_batch(draw, meant, wishes.tile_dtypes)),
+        scalars=tuple(scalar for scalar in layout.scalars if not scalar.optional or draw(st.booleans())),
+        others=_others(draw, layout) if wishes.unnamed_keys else None,
+        are_tuples=layout.sample is not None and draw(st.booleans()),
+        in_order=not draw(st.booleans()),
+        kinds=families_of_batch(draw, kinds),
+    )
+    return Drawn(draw(st.lists(_samples(whole), min_size=wishes.min_size, max_size=wishes.max_size)), layout)
 
 
-def _in_some_order(draw: st.DrawFn, samples: Sequence[Sample], layout: Layout) -> list[Any]:
-    """As tuples where the layout takes them; or each with its keys in some order."""
-    names = layout.sample
-    if names is not None and draw(st.booleans()):
-        return [tuple(sample.get(name) for name in names) for sample in samples]
-    if not draw(st.booleans()):
-        return list(samples)
-    # Samples of one data set mostly have their keys in one order, but need not.
-    return [{key: sample[key] for key in draw(st.permutations(list(sample)))} for sample in samples]
+@dataclass(frozen=True)
+class _Batch:
+    """What is the same for all samples of a batch."""
+
+    meant: Meant
+    wishes: Wishes
+    templates: dict[str, set[str]]
+    """The stems of each key of rows that samples have."""
+    needed: set[str]
+    """Keys that must not be there as None."""
+    counting: bool
+    """Whether rows have the image tokens that images ask for."""
+    fitting: bool
+    """Whether rows are short enough, if longer ones would be an error."""
+    media: tuple[Group | Stacked, ...]
+    scalars: tuple[Scalar, ...]
+    others: int | None
+    """How large what the layout does not name is; None: there is nothing of the kind."""
+    are_tuples: bool
+    in_order: bool
+    kinds: tuple[str, ...]
+
+    @cached_property
+    def holds(self) -> dict[str, str]:
+        """What each row may hold."""
+        return domains(self.meant.table)
+
+    @cached_property
+    def makers(self) -> Makers:
+        """What kinds of objects each value may be."""
+        return makers_of(self.meant.table)
+
+    @cached_property
+    def stale(self) -> list[str]:
+        """Keys that samples may have, and that a batch makes anew or ignores."""
+        layout = self.meant.table
+        images = {medium.name for medium in layout.media if medium.name.startswith(layout.reserved)}
+        return [*layout.ignored, *sorted({*layout.names()} - images - read_keys(layout))]
+
+
+@st.composite
+def _samples(draw: st.DrawFn, whole: _Batch) -> Any:
+    """One sample of a batch."""
+    images = media_of_sample(draw, whole.meant, whole.media)
+    plain = _rows(draw, whole, images)
+    plain.update(images)
+    for scalar in whole.scalars:
+        plain.update(_numbers_of(draw, scalar, whole.meant))
+    if whole.wishes.unnamed_keys:
+        plain.update({key: "what the batch makes anew" for key in whole.stale if seldom(draw, 10)})
+        plain.update({} if whole.others is None else _other_values(draw, whole.others))
+    names = whole.meant.table.sample
+    if names is not None and whole.are_tuples:
+        values = dressed(draw, {name: plain.get(name) for name in names}, whole.makers, whole.kinds).values()
+        return list(values) if "list" in whole.kinds and draw(st.booleans()) else tuple(values)
+    if not whole.in_order:
+        # Samples of one data set mostly have their keys in one order, but need not.
+        plain = {key: plain[key] for key in draw(st.permutations(list(plain)))}
+    sample = dressed(draw, plain, whole.makers, whole.kinds)
+    return pick(draw, SAMPLE_KINDS)(sample) if "mapping" in whole.kinds else sample
 
 
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def _add_rows(
-    draw: st.DrawFn, meant: Meant, wishes: Wishes, samples: Sequence[Sample], images: Sequence[Sample]
-) -> None:
-    """Gives each sample its rows."""
-    templates, needed = _templates(draw, meant.table)
-    stems = {stem for those in templates.values() for stem in those}
-    holds = domains(meant.table)
+def _rows(draw: st.DrawFn, whole: _Batch, images: Sample) -> Sample:
+    """The rows of a sample, which go with its images."""
+    meant, holds, stems = whole.meant, whole.holds, {stem for those in whole.templates.values() for stem in those}
     of_ids = {matrix.tokens for matrix in meant.table.matrices if has_ids(matrix)}
-    # Mostly images have their tokens, and truncation takes none of them.
-    counting = wishes.valid or not seldom(draw, 10)
-    fitting = wishes.valid or not seldom(draw, 4)
-    for sample, its_images in zip(samples, images, strict=True):
-        counted = _counted(draw, meant, stems, its_images) if counting else {}
-        most = _most(meant.table, len(samples), its_images, counted) if fitting else None
-        length = row_lengths(draw, meant.table, stems, meant.min_length, most)
-        ids: dict[str, list[Number]] = {}
-        # Tokens come before what is said of each of them.
-        for template in sorted(templates, key=lambda template: (template not in of_ids, template)):
-            for stem in sorted(templates[template]):
-                key = template.replace("{}", stem)
-                numbers = _numbers(template, holds[key], meant, wishes, is_ids=template in of_ids)
-                if template in of_ids:
-                    some = row(draw, length[stem], numbers)
-                    ids[stem] = sample[key] = with_tokens(draw, some, counted.get(stem, {}), _ordinary(meant))
-                    continue
-                tokens = ids.get(stem, [0] * length[stem])
-                labelled = _labelled(draw, tokens, holds[key], meant) if template.endswith("labels") else None
-                sample[key] = row(draw, len(tokens), numbers) if labelled is None else labelled
-        absent = sorted(holds.keys() - sample.keys() - needed)
-        sample.update(dict.fromkeys(key for key in absent if seldom(draw, 6)))
+    counted = _counted(draw, meant, stems, images) if whole.counting else {}
+    most = _most(meant.table, whole.wishes.max_size, images, counted) if whole.fitting else None
+    length = row_lengths(draw, meant.table, stems, meant.min_length, most)
+    sample: Sample = {}
+    ids: dict[str, list[Number]] = {}
+    # Tokens come before what is said of each of them.
+    for template in sorted(whole.templates, key=lambda template: (template not in of_ids, template)):
+        for stem in sorted(whole.templates[template]):
+            key = template.replace("{}", stem)
+            numbers = _numbers(template, holds[key], meant, whole.wishes, is_ids=template in of_ids)
+            if template in of_ids:
+                some = row(draw, length[stem], numbers)
+                ids[stem] = sample[key] = with_tokens(draw, some, counted.get(stem, {}), _ordinary(meant))
+                continue
+            tokens = ids.get(stem, [0] * length[stem])
+            labelled = _labelled(draw, tokens, holds[key], meant) if template.endswith("labels") else None
+            sample[key] = row(draw, len(tokens), numbers) if labelled is None else labelled
+    absent = sorted(holds.keys() - sample.keys() - whole.needed)
+    sample.update(dict.fromkeys(key for key in absent if seldom(draw, 6)))
+    return sample
 
 
 def _numbers(template: str, dtype: str, meant: Meant, wishes: Wishes, *, is_ids: bool) -> st.SearchStrategy[Number]:
@@ -230,34 +299,31 @@ def _keys_of(matrix: Matrix) -> set[str]:
 # --- numbers, and what the layout does not name ---------------------------------------------------
 
 
-def _draw_numbers(draw: st.DrawFn, meant: Meant, samples: Sequence[Sample]) -> None:
-    for scalar in meant.table.scalars:
-        has_any = not scalar.optional or draw(st.booleans())
-        for sample in samples:
-            for key in scalar.keys if has_any else ():
-                if scalar.dtype is None:
-                    sample[key] = pick(draw, (None, "a name", ("anything",), 0, 0.5))
-                elif scalar.default is None or draw(st.booleans()):
-                    sample[key] = draw(values(scalar.dtype, tuple(meant.ids.values())))
+def _numbers_of(draw: st.DrawFn, scalar: Scalar, meant: Meant) -> Sample:
+    """The numbers of a sample; or whatever there is, where they stay a list."""
+    if scalar.dtype is None:
+        return {key: pick(draw, (None, "a name", ("anything",), 0, 0.5)) for key in scalar.keys}
+    numbers = values(scalar.dtype, tuple(meant.ids.values()))
+    keys = [key for key in scalar.keys if scalar.default is None or draw(st.booleans())]
+    return {key: draw(numbers) for key in keys}
 
 
-def _draw_unnamed(draw: st.DrawFn, layout: Layout, samples: Sequence[Sample]) -> None:
-    read = read_keys(layout)
-    made = set(layout.names()) - {medium.name for medium in layout.media if medium.name.startswith(layout.reserved)}
-    for key in (*layout.ignored, *sorted(made - read)):
-        if seldom(draw, 5):
-            samples[draw(st.integers(0, len(samples) - 1))][key] = "what the batch makes anew"
-    if layout.extra == "error" or not draw(st.booleans()):
-        return
-    size = draw(st.integers(0, 2))
-    for index, sample in enumerate(samples):
-        sample["text"] = f"sample {index}" if draw(st.booleans()) or index == 0 else None
-        sample["nothing"] = None if index == 0 else pick(draw, (None, 1))
-        sample["whole"] = draw(st.integers(-(2**63), 2**63 - 1))
-        sample["real"] = draw(st.floats(width=32))
-        sample["nested"] = [[index, at] for at in range(size)] if size else 0
-        sample["vector"] = np.arange(index, index + size, dtype=np.float32)
-        sample["tensor"] = torch.full((size, 1), index, dtype=torch.int16)
+def _others(draw: st.DrawFn, layout: Layout) -> int | None:
+    return draw(st.integers(0, 2)) if layout.extra != "error" and draw(st.booleans()) else None
+
+
+def _other_values(draw: st.DrawFn, size: int) -> Sample:
+    """Values under keys that no layout names, which can be stacked: arrays of so many values each."""
+    first = draw(st.integers(0, 9))
+    return {
+        "text": pick(draw, ("some text", None)),
+        "nothing": None,
+        "whole": draw(values("int64", ())),
+        "real": draw(st.floats(width=32)),
+        "nested": [[first, at] for at in range(size)] if size else 0,
+        "vector": np.arange(first, first + size, dtype=np.float32),
+        "tensor": torch.full((size, 1), first, dtype=torch.int16),
+    }
 
 
 def read_keys(layout: Layout) -> set[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypothesis import strategies as st
 
 from .drawn_rows import domains
-from .kinds import KINDS, SAMPLE_KINDS, family, number_kinds, row_kinds, tile_kinds, unbatched
+from .kinds import KINDS, family, number_kinds, row_kinds, tile_kinds, unbatched
 from .picking import pick
 
 if TYPE_CHECKING:
@@ -37,13 +37,12 @@ def families(kinds: Any) -> tuple[str, ...]:
     return tuple(name for name in KINDS if name in named)
 
 
-def kinds_of(key: str, value: Any, layout: Layout) -> Kinds:
-    """Every kind of object that a plain value of a sample may be."""
-    return _kinds(_makers(layout), key, value)
+Makers: TypeAlias = "dict[str, Callable[[Any], Kinds]]"
+"""By key what tells all kinds of objects that a value may be."""
 
 
-def _makers(layout: Layout) -> dict[str, Callable[[Any], Kinds]]:
-    """What tells the kinds of the values of each key."""
+def makers_of(layout: Layout) -> Makers:
+    """For the keys of rows, numbers and images."""
 
     def rows(values: list[Any]) -> Kinds:
         return unbatched(row_kinds(values)) if layout.unbatch else row_kinds(values)
@@ -56,29 +55,21 @@ def _makers(layout: Layout) -> dict[str, Callable[[Any], Kinds]]:
     }
 
 
-def _kinds(makers: Mapping[str, Callable[[Any], Kinds]], key: str, value: Any) -> Kinds:
+def kinds_of(key: str, value: Any, makers: Makers) -> Kinds:
+    """Every kind of object that a plain value of a sample may be."""
     return {"as it is": lambda: value} if value is None or key not in makers else makers[key](value)
 
 
-@st.composite
-def dressed(draw: st.DrawFn, plain: Sequence[Any], layout: Layout, kinds: Sequence[str] = KINDS) -> list[Any]:
-    """The samples, each value as an object of some kind, each sample as some kind of mapping (or tuple).
+def families_of_batch(draw: st.DrawFn, kinds: Sequence[str]) -> tuple[str, ...]:
+    """In every second batch all values are of one family, as those of most data sets are; in the others of any."""
+    return (pick(draw, kinds),) if kinds and not draw(st.booleans()) else tuple(kinds)
 
-    In every second batch all values are of one family, as those of most data sets are; in the others each is of any.
-    """
-    if not kinds:
-        return list(plain)
-    allowed = (pick(draw, kinds),) if not draw(st.booleans()) else tuple(kinds)
-    makers = _makers(layout)
-    samples: list[Any] = []
-    for sample in plain:
-        by_name = dict(zip(layout.sample or (), sample, strict=True)) if isinstance(sample, tuple) else sample
-        values = {key: _object(draw, _kinds(makers, key, value), allowed) for key, value in by_name.items()}
-        if isinstance(sample, tuple):
-            samples.append(pick(draw, (tuple, list))(values.values()))
-        else:
-            samples.append(pick(draw, SAMPLE_KINDS)(values) if "mapping" in allowed else values)
-    return samples
+
+def dressed(draw: st.DrawFn, plain: Mapping[str, Any], makers: Makers, allowed: Sequence[str]) -> dict[str, Any]:
+    """The sample, each value as an object of one of these families."""
+    if not allowed:
+        return dict(plain)
+    return {key: _object(draw, kinds_of(key, value, makers), allowed) for key, value in plain.items()}
 
 
 def _object(draw: st.DrawFn, kinds: Kinds, allowed: Sequence[str]) -> Any:

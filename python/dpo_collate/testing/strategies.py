@@ -11,8 +11,8 @@ from dpo_collate._checks import check_int64
 from . import drawn_layouts
 from .drawn_collators import drawn_collators
 from .drawn_media import ARRAY_DTYPES, TILE_DTYPES
-from .drawn_samples import Wishes, plain_batches, read_keys
-from .dressing import dressed, families
+from .drawn_samples import Wishes, drawn_batches, read_keys
+from .dressing import families
 from .meant import meant
 from .reference import reference_batch
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dpo_collate.collator import PreferenceCollator
     from dpo_collate.layout import Layout
 
+    from .drawn_samples import Drawn
     from .meant import Meant
 
 Sample = Any
@@ -143,18 +144,12 @@ def batches(  # noqa: PLR0913 - each is a wish of its own
     what = meant(layout, pad_token_id, label_pad_token_id, options, 0)
     dtypes = tile_dtypes if tile_dtypes is not None else ARRAY_DTYPES if what.arrays else TILE_DTYPES
     wishes = Wishes(min_size, max_size, dtypes, vocab_size, unnamed_keys=unnamed_keys, valid=valid)
-    return _dressed_batches(what, wishes, families(kinds))
+    return _drawn(what, wishes, families(kinds)).map(lambda drawn: drawn.samples)
 
 
-@st.composite
-def _dressed_batches(draw: st.DrawFn, what: Meant, wishes: Wishes, kinds: Sequence[str]) -> list[Sample]:
-    plain, table = draw(_plain_batches(what, wishes))
-    return draw(dressed(plain, table, kinds))
-
-
-def _plain_batches(what: Meant, wishes: Wishes) -> st.SearchStrategy[tuple[list[Any], Layout]]:
-    drawn = plain_batches(what, wishes)
-    return drawn.filter(lambda found: _is_accepted(found[0], what)) if wishes.valid else drawn
+def _drawn(what: Meant, wishes: Wishes, kinds: Sequence[str]) -> st.SearchStrategy[Drawn]:
+    drawn = drawn_batches(what, wishes, kinds)
+    return drawn.filter(lambda found: _is_accepted(found.samples, what)) if wishes.valid else drawn
 
 
 def _is_accepted(plain: Sequence[Any], what: Meant) -> bool:
@@ -296,7 +291,7 @@ def arrow_tables(  # noqa: PLR0913 - each is a wish of its own
 
     @st.composite
     def drawn(draw: st.DrawFn) -> ArrowBatch:
-        plain, table = draw(_plain_batches(what, wishes))
+        plain, table = draw(_drawn(what, wishes, ()))
         read = read_keys(table) - {key for scalar in table.scalars if scalar.dtype is None for key in scalar.keys}
         keys = {key for sample in plain for key in (sample if isinstance(sample, dict) else table.sample or ())}
         told = draw(drawn_tables.tables(plain, keys - read, table.sample, unbatch=table.unbatch, common=common))
