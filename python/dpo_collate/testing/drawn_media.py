@@ -33,6 +33,8 @@ class Group(NamedTuple):
     said: tuple[tuple[Media, tuple[int, ...]], ...]
     """What describes them, and the shape of what it says of each."""
     flags: Media | None
+    there: bool
+    """Whether any sample has them."""
     needed: bool
     """Whether some sample has to have them."""
 
@@ -56,17 +58,16 @@ def media_of_batch(draw: st.DrawFn, meant: Meant, dtypes: Sequence[torch.dtype])
         said = [other for other in media if other.describes == medium.name]
         flags = [other for other in media if other.flags_of == medium.name]
         needed = not all(other.optional for other in (medium, *said, *flags))
-        if not needed and not draw(st.booleans()):
-            continue
-        said = [other for other in said if _is_needed(other, meant) or seldom(draw, 3)]
-        for stacked in (other for other in (medium, *said) if other.combine != "cat"):
+        there = needed or draw(st.booleans())
+        said = [other for other in said if _is_needed(other, meant) or seldom(draw, 3)] if there else []
+        for stacked in (other for other in (medium, *said) if there and other.combine != "cat"):
             shape = tuple(draw(st.integers(0, 3)) for _ in range(draw(st.integers(1, 3))))
             found.append(Stacked(stacked, pick(draw, dtypes), shape))
         if medium.combine == "cat":
             shape = medium.blank or pick(draw, [(2,), (3, 2, 2), ()])
             shapes = tuple((other, pick(draw, [(2,), (), (2, 2)])) for other in said if other.combine == "cat")
             flagged = next((other for other in flags if not other.optional or not seldom(draw, 4)), None)
-            found.append(Group(medium, pick(draw, dtypes), shape, shapes, flagged, needed))
+            found.append(Group(medium, pick(draw, dtypes), shape, shapes, flagged, there, needed))
     return found
 
 
@@ -95,10 +96,11 @@ def _add_tiles(draw: st.DrawFn, meant: Meant, group: Group, sample: Sample) -> N
     grids = [medium for medium in media if medium.name.endswith("grid_thw")]
     every = (*media, group.flags) if group.flags is not None else media
     for key, *others in dict.fromkeys(zip(*(medium.keys for medium in every), strict=True)):
-        count = pick(draw, [1, 2, 3, 1, None] if group.needed else [None, 1, 2, 3, 0])
-        if count is None:
-            if draw(st.booleans()):
-                sample[key] = None
+        count = pick(draw, [1, 2, 3, 1, None, -1] if group.needed else [None, 1, 2, 3, 0, -1])
+        if count is None or not group.there:
+            continue
+        if count < 0:
+            sample[key] = None
             continue
         grid = _grids(draw, count, meant) if grids else torch.ones(count, 3, dtype=torch.int64)
         number = count if group.tiles in grids else int(grid.prod(1).sum())

@@ -75,20 +75,20 @@ def drawn_batches(draw: st.DrawFn, meant: Meant, wishes: Wishes, kinds: Sequence
     if has_wildcards(meant.table):
         meant = replace(meant, table=draw(tamed(meant.table)))
     layout = meant.table
-    templates, needed = _templates(draw, layout)
+    templates, left_out, needed = _templates(draw, layout)
     whole = _Batch(
         meant=meant,
         wishes=wishes,
         templates=templates,
+        left_out=left_out,
         needed=needed,
         # Mostly images have their tokens, and truncation takes none of them.
         counting=wishes.valid or not seldom(draw, 10),
         fitting=wishes.valid or not seldom(draw, 4),
         media=tuple(media_of_batch(draw, meant, wishes.tile_dtypes)),
-        scalars=tuple(scalar for scalar in layout.scalars if not scalar.optional or draw(st.booleans())),
+        absent=frozenset(scalar.name for scalar in layout.scalars if not draw(st.booleans()) and scalar.optional),
         others=_others(draw, layout) if wishes.unnamed_keys else None,
         are_tuples=layout.sample is not None and draw(st.booleans()),
-        in_order=not draw(st.booleans()),
         kinds=families_of_batch(draw, kinds),
     )
     return Drawn(draw(st.lists(_samples(whole), min_size=wishes.min_size, max_size=wishes.max_size)), layout)
@@ -96,12 +96,18 @@ def drawn_batches(draw: st.DrawFn, meant: Meant, wishes: Wishes, kinds: Sequence
 
 @dataclass(frozen=True)
 class _Batch:
-    """What is the same for all samples of a batch."""
+    """What is the same for all samples of a batch.
+
+    Where it is that they lack something, as much is drawn of each sample as if they had it: else all draws would shift
+    when a counterexample loses that, and it would not shrink.
+    """
 
     meant: Meant
     wishes: Wishes
     templates: dict[str, set[str]]
     """The stems of each key of rows that samples have."""
+    left_out: set[str]
+    """Those of them that they may lack, and do."""
     needed: set[str]
     """Keys that must not be there as None."""
     counting: bool
@@ -109,11 +115,11 @@ class _Batch:
     fitting: bool
     """Whether rows are short enough, if longer ones would be an error."""
     media: tuple[Group | Stacked, ...]
-    scalars: tuple[Scalar, ...]
+    absent: frozenset[str]
+    """Scalars that no sample has."""
     others: int | None
     """How large what the layout does not name is; None: there is nothing of the kind."""
     are_tuples: bool
-    in_order: bool
     kinds: tuple[str, ...]
 
     @cached_property
@@ -140,20 +146,23 @@ def _samples(draw: st.DrawFn, whole: _Batch) -> Any:
     images = media_of_sample(draw, whole.meant, whole.media)
     plain = _rows(draw, whole, images)
     plain.update(images)
-    for scalar in whole.scalars:
-        plain.update(_numbers_of(draw, scalar, whole.meant))
+    for scalar in whole.meant.table.scalars:
+        numbers = _numbers_of(draw, scalar, whole.meant)
+        plain.update({} if scalar.name in whole.absent else numbers)
     if whole.wishes.unnamed_keys:
-        plain.update({key: "what the batch makes anew" for key in whole.stale if seldom(draw, 10)})
-        plain.update({} if whole.others is None else _other_values(draw, whole.others))
+        stale = pick(draw, (*[None] * (3 * len(whole.stale) + 1), *whole.stale))
+        plain.update({} if stale is None else {stale: "what the batch makes anew"})
+        first = draw(st.integers(0, 9))
+        plain.update({} if whole.others is None else _other_values(first, whole.others))
     names = whole.meant.table.sample
     if names is not None and whole.are_tuples:
         values = dressed(draw, {name: plain.get(name) for name in names}, whole.makers, whole.kinds).values()
         return list(values) if "list" in whole.kinds and draw(st.booleans()) else tuple(values)
-    if not whole.in_order:
-        # Samples of one data set mostly have their keys in one order, but need not.
-        plain = {key: plain[key] for key in draw(st.permutations(list(plain)))}
-    sample = dressed(draw, plain, whole.makers, whole.kinds)
-    return pick(draw, SAMPLE_KINDS)(sample) if "mapping" in whole.kinds else sample
+    # Samples of one data set mostly have their keys in one order, but need not.
+    keys = list(plain)
+    keys = pick(draw, (keys, keys, keys, keys[::-1], [*keys[1:], *keys[:1]], sorted(keys)))
+    sample = dressed(draw, {key: plain[key] for key in keys}, whole.makers, whole.kinds)
+    return pick(draw, SAMPLE_KINDS if "mapping" in whole.kinds else SAMPLE_KINDS[:1])(sample)
 
 
 # --- rows -----------------------------------------------------------------------------------------
@@ -179,7 +188,9 @@ def _rows(draw: st.DrawFn, whole: _Batch, images: Sample) -> Sample:
                 continue
             tokens = ids.get(stem, [0] * length[stem])
             labelled = _labelled(draw, tokens, holds[key], meant) if template.endswith("labels") else None
-            sample[key] = row(draw, len(tokens), numbers) if labelled is None else labelled
+            found = row(draw, len(tokens), numbers) if labelled is None else labelled
+            if template not in whole.left_out:
+                sample[key] = found
     absent = sorted(holds.keys() - sample.keys() - whole.needed)
     sample.update(dict.fromkeys(key for key in absent if seldom(draw, 6)))
     return sample
@@ -251,10 +262,10 @@ def _most(
     return max(min(most) - max(tokens), 0) if most else None
 
 
-def _templates(draw: st.DrawFn, layout: Layout) -> tuple[dict[str, set[str]], set[str]]:
-    """The token rows that the samples of one batch have: the stems of each template.
+def _templates(draw: st.DrawFn, layout: Layout) -> tuple[dict[str, set[str]], set[str], set[str]]:
+    """The rows that the samples of one batch may have: the stems of each template.
 
-    And the keys that must be there, if their matrix is.
+    And those of these templates that they lack; and the keys that must be there, if their matrix is.
     """
     needed: set[str] = set()
     left_out: list[Matrix] = []
@@ -285,10 +296,11 @@ def _templates(draw: st.DrawFn, layout: Layout) -> tuple[dict[str, set[str]], se
         for row in matrix.rows
         for stem in row
     }
-    found = {
-        template: stems for template, stems in sorted(templates.items()) if template in needed or draw(st.booleans())
-    }
-    return found, required
+    return (
+        templates,
+        {template for template in sorted(templates) if template not in needed and not draw(st.booleans())},
+        required,
+    )
 
 
 def _keys_of(matrix: Matrix) -> set[str]:
@@ -312,14 +324,13 @@ def _others(draw: st.DrawFn, layout: Layout) -> int | None:
     return draw(st.integers(0, 2)) if layout.extra != "error" and draw(st.booleans()) else None
 
 
-def _other_values(draw: st.DrawFn, size: int) -> Sample:
+def _other_values(first: int, size: int) -> Sample:
     """Values under keys that no layout names, which can be stacked: arrays of so many values each."""
-    first = draw(st.integers(0, 9))
     return {
-        "text": pick(draw, ("some text", None)),
+        "text": "some text" if first % 2 else None,
         "nothing": None,
-        "whole": draw(values("int64", ())),
-        "real": draw(st.floats(width=32)),
+        "whole": 2**62 if first == 9 else first,
+        "real": float("nan") if first == 8 else first / 2,
         "nested": [[first, at] for at in range(size)] if size else 0,
         "vector": np.arange(first, first + size, dtype=np.float32),
         "tensor": torch.full((size, 1), first, dtype=torch.int16),

@@ -56,7 +56,13 @@ def samples(
     for name in ("min_size", "max_size"):
         if name in wishes:
             raise TypeError(f"{name}={wishes[name]!r}: samples() draws one: expected batches() for more")
-    return batches(layout, kinds=kinds, min_size=1, max_size=1, **wishes).map(lambda batch: batch[0])
+    drawn = batches(layout, kinds=kinds, min_size=1, max_size=1, **wishes)
+
+    @st.composite
+    def samples(draw: st.DrawFn) -> Sample:
+        return draw(drawn)[0]
+
+    return samples()
 
 
 def batches(  # noqa: PLR0913 - each is a wish of its own
@@ -144,7 +150,14 @@ def batches(  # noqa: PLR0913 - each is a wish of its own
     what = meant(layout, pad_token_id, label_pad_token_id, options, 0)
     dtypes = tile_dtypes if tile_dtypes is not None else ARRAY_DTYPES if what.arrays else TILE_DTYPES
     wishes = Wishes(min_size, max_size, dtypes, vocab_size, unnamed_keys=unnamed_keys, valid=valid)
-    return _drawn(what, wishes, families(kinds)).map(lambda drawn: drawn.samples)
+    drawn = _drawn(what, wishes, families(kinds))
+
+    # (No `map`: of that Hypothesis prints how a value came about.)
+    @st.composite
+    def batches(draw: st.DrawFn) -> list[Sample]:
+        return draw(drawn).samples
+
+    return batches()
 
 
 def _drawn(what: Meant, wishes: Wishes, kinds: Sequence[str]) -> st.SearchStrategy[Drawn]:
