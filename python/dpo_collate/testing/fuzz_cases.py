@@ -7,13 +7,14 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from hypothesis import assume
+from hypothesis import reject
 from hypothesis import strategies as st
 
 from dpo_collate.collator import PreferenceCollator
 from dpo_collate.named import NAMES
 
 from .drawn_collators import ANY, MEANINGLESS, NAMED
+from .drawn_layouts import IDS
 from .drawn_media import ARRAY_DTYPES, TILE_DTYPES
 from .drawn_samples import Wishes
 from .dressing import dressed
@@ -137,21 +138,21 @@ def _made(draw: st.DrawFn, subject: str) -> tuple[Any, tuple[str, ...]]:
         made = found(**needed | given) if isinstance(found, type) else partial(found, **given)
         return made, tuple(given)
     try:
-        collator = draw(collators(_layouts(subject)))
+        # A table with bool columns goes with some ids alone.
+        ids = {} if subject in NAMES else draw(IDS)
+        collator = draw(collators(_layouts(subject, ids), **ids))
     except ValueError:  # an option does not go with the table
-        assume(condition=False)
-        raise
+        reject()
     changed = (f.name for f in fields(collator) if f.name != "layout" and getattr(collator, f.name) != f.default)
     return collator, tuple(changed)
 
 
-def _layouts(subject: str) -> st.SearchStrategy[Any]:
+def _layouts(subject: str, ids: dict[str, int]) -> st.SearchStrategy[Any]:
     if subject in NAMES:
         return st.just(subject)
-    tables = layouts(wildcards=subject == "wildcards")
-    return tables.filter(lambda table: "*" in repr_of_names(table)) if subject == "wildcards" else tables
-
-
-def repr_of_names(table: Any) -> str:
-    """What a table reads, as text."""
-    return repr([matrix.rows for matrix in table.matrices])
+    tables = layouts(wildcards=subject == "wildcards", **ids)
+    return (
+        tables.filter(lambda table: "*" in repr([matrix.rows for matrix in table.matrices]))
+        if subject == "wildcards"
+        else tables
+    )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import HealthCheck, Phase, Verbosity, errors, given, seed, settings
 
 from .fuzz_cases import ALL_KINDS, ARROW, Case, cases
-from .fuzz_scripts import write_script
+from .fuzz_scripts import write_script, written
 from .properties import broken, can_fork, through_a_worker
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def fuzz(
     return totals
 
 
-_Shown = tuple[Case, str, Any, bool]
-"""A case, what does not hold of it, what was found, and whether it shows only where batches are sent."""
+_Shown = tuple[Case, str, Any, bool, Any]
+"""A case, what does not hold of it, what was found, whether it shows only where batches are sent, and the code."""
 
 
 class _Round:
@@ -166,9 +166,10 @@ class _Round:
             totals.refused += case.expected[0] == "an error"
             totals.kinds[case.subject, case.kind] += 1
             totals.options.update((case.subject, option) for option in case.options)
+        code = None if self.last is None else written(case)
         shown = broken(case.collate, case.samples, case.expected, min_length=case.min_length, agree=case.agree)
         if shown is not None:
-            self.last = (case, *shown, False)
+            self.last = (case, *shown, False, code)
             raise _Broken
 
 
@@ -182,12 +183,12 @@ def _sent(totals: Totals, tried: Sequence[Case]) -> _Shown | None:
     if not wrong:
         return None
     case, told = min(wrong, key=lambda pair: len(repr(pair[0].expected)))
-    return case, "the batch that comes from a worker is another one", told, True
+    return case, "the batch that comes from a worker is another one", told, True, None
 
 
 def _note(totals: Totals, shown: _Shown, out: Path) -> None:
-    case, sentence, found, sent = shown
-    script = write_script(case, sentence, out=out, seed=totals.seed, sent=sent)
+    case, sentence, found, sent, code = shown
+    script = write_script(case, code or written(case), sentence, out=out, seed=totals.seed, sent=sent)
     totals.findings.append(Finding(case, sentence, found, script))
 
 

@@ -31,6 +31,7 @@ class Code:
 
     def __init__(self) -> None:
         self.imports: dict[str, None] = {}
+        self.texts: dict[str, str] = {}
 
     def of(self, value: Any) -> str:  # noqa: PLR0911 - one for each kind
         """The expression that makes an equal object of the same kind.
@@ -54,8 +55,6 @@ class Code:
         if isinstance(value, partial):
             options = "".join(f", {name}={self.of(each)}" for name, each in value.keywords.items())
             return f"{self._named(partial)}({self._named(value.func)}{options})"
-        if isinstance(value, type | types.FunctionType):
-            return self._named(value)
         if is_dataclass(value):
             return self._dataclass(value)
         return self._other(value)
