@@ -51,7 +51,7 @@ demo-ray: build ## Train the demo's model with Ray Data and Ray Train, in two wo
 test: ## Run every check and test
 	@# Two at a time: tests in Python wait for workers, and for what they have forked, a third of their time; and what
 	@# needs no Python is done while the packages are installed. The examples of docs-check are among the tests.
-	$(MAKE) --no-print-directory --jobs=2 lint test-rust test-python-m-z test-python-a-l docs-rust bench-fast
+	$(MAKE) --no-print-directory --jobs=2 lint test-rust test-python-e-z test-python-a-d docs-rust bench-fast
 	$(MAKE) --no-print-directory coverage
 
 # The Python that the extension is checked for is that of .venv.
@@ -101,15 +101,15 @@ test-rust: ## Test the Rust core; needs no Python
 
 .PHONY: test-python
 test-python: build ## Test the package, with coverage
-	$(MAKE) --no-print-directory --jobs=2 test-python-a-l test-python-m-z
+	$(MAKE) --no-print-directory --jobs=2 test-python-a-d test-python-e-z
 	$(MAKE) --no-print-directory coverage
 
-# By the first letter of a test's file. The docstrings' examples come last: what one shows at its end stays alive, and
+# By the first letter of a test's file: as long, the one as the other. The docstrings' examples come last: what one shows at its end stays alive, and
 # tests count what is in use.
-.PHONY: test-python-a-l test-python-m-z
-test-python-a-l: TESTS := tests/test_[a-l]*.py
-test-python-m-z: TESTS := tests/test_[m-z]*.py python
-test-python-a-l test-python-m-z: build
+.PHONY: test-python-a-d test-python-e-z
+test-python-a-d: TESTS := tests/test_[a-d]*.py
+test-python-e-z: TESTS := tests/test_[e-z]*.py python
+test-python-a-d test-python-e-z: build
 	COVERAGE_FILE=.coverage.$@ $(BIN)/python -m pytest --quiet --cov --cov-report= --cov-fail-under=0 $(TESTS)
 
 .PHONY: coverage

@@ -19,14 +19,15 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import find, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 from rich.console import Console
 from torch.utils.data import get_worker_info
 
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Matrix
-from dpo_collate.testing import fuzzing, properties
+from dpo_collate.testing import fuzz_cases, fuzzing, properties
 from dpo_collate.testing.__main__ import main
 from dpo_collate.testing.comparing import fingerprint
 from dpo_collate.testing.fuzz_cases import ALL_KINDS, ARROW, SUBJECTS, cases, options_of, subjects
@@ -295,6 +296,7 @@ def test_ctrl_c_ends_it_with_its_tables(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Watch, "tell", tell)
+    monkeypatch.setattr(fuzzing, "SENT_TOGETHER", 20)
     assert figures(tmp_path, "--layout", "separate", "--seconds", "1000")["batches"] == 20
     assert "20 batches of" in capsys.readouterr().out
 
@@ -352,6 +354,12 @@ def test_what_can_be_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     totals = fuzz(["torchtune"], seconds=0.01, seed=1, out=tmp_path, tell=lambda *_: None)
     assert totals.batches == 20
     assert totals.sent == totals.kinds["torchtune", ARROW] == 0
+
+
+def test_options_that_do_not_go_with_a_table_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fuzz_cases, "collators", lambda *_, **__: st.builds(int, st.just("x")))
+    with pytest.raises(Unsatisfiable):
+        find(cases("random"), lambda _case: True, settings=settings(database=None))
 
 
 def test_workers_send_what_is_made_here() -> None:
