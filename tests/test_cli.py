@@ -212,8 +212,11 @@ def test_a_pipe_that_nobody_reads(tmp_path: Path) -> None:
 
 
 SLOW = """
-import time
+import signal, time
 from dpo_collate.cli import tables
+for number in (signal.SIGHUP, signal.SIGTERM):  # which nohup, or a shell's &, has children ignore
+    signal.signal(number, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 for writer in (tables.Tables, tables.Lines):
     def write(self, block, good, *, before=writer.write):
         before(self, block, good)
