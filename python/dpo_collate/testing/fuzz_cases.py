@@ -16,14 +16,13 @@ from dpo_collate.named import NAMES
 from .drawn_collators import ANY, MEANINGLESS, NAMED
 from .drawn_layouts import IDS
 from .drawn_media import ARRAY_DTYPES, TILE_DTYPES
-from .drawn_samples import Wishes
-from .dressing import dressed
+from .drawn_samples import Wishes, drawn_batches
 from .kinds import KINDS
 from .meant import meant
 from .picking import pick
 from .properties import ERRORS, Told, told
 from .reference import reference_batch
-from .strategies import _plain_batches, arrow_tables, collators, layouts
+from .strategies import arrow_tables, collators, layouts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,8 +114,8 @@ def cases(draw: st.DrawFn, subject: str, kinds: Sequence[str] = ALL_KINDS) -> Ca
         samples, given = draw(arrow_tables(collate))
     else:
         dtypes = ARRAY_DTYPES if agree or what.arrays else TILE_DTYPES
-        samples, table = draw(_plain_batches(what, Wishes(tile_dtypes=dtypes)))
-        given = draw(dressed(samples, table, KINDS if kind == MIXED else (kind,)))
+        families = KINDS if kind == MIXED else (kind,)
+        samples = given = draw(drawn_batches(what, Wishes(tile_dtypes=dtypes), families)).samples
     try:
         expected = told(reference_batch(samples, what, min_length or 0))
     except ERRORS as error:
