@@ -154,7 +154,7 @@ def test_image_tokens_match_the_collator(name: str, data: st.DataObject) -> None
     choices = [TOKENS, ImageTokens(7, per_grid=2), (ImageTokens(8, per_grid=1, medium="video_grid_thw"), TOKENS)]
     tokens: Any = TOKENS if name == "prompt_left" else data.draw(st.sampled_from(choices))
     options: dict[str, Any] = {} if name == "prompt_left" else {"max_length": data.draw(st.sampled_from([None, 6, 14]))}
-    inputs = data.draw(st.sampled_from([None, "split"]))
+    inputs: Any = data.draw(st.sampled_from([None, "split"]))
     collator = PreferenceCollator(name, pad_token_id=0, inputs=inputs, image_tokens=tokens, **options)
     samples = data.draw(batches(collator))
     assert outcome(collator, samples) == outcome(reference_collate, samples, collator)

@@ -271,7 +271,7 @@ def _templates(draw: st.DrawFn, layout: Layout) -> tuple[dict[str, set[str]], se
     left_out: list[Matrix] = []
     there: list[Matrix] = []
     for matrix in layout.matrices:
-        (left_out if matrix.optional and draw(st.booleans()) else there).append(matrix)
+        (left_out if matrix.optional and not draw(st.booleans()) else there).append(matrix)
     # What another matrix has is there.
     taken = {key for matrix in there for key in _keys_of(matrix)}
     while any(_keys_of(matrix) & taken for matrix in left_out):
