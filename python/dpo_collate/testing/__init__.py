@@ -9,9 +9,18 @@ except ModuleNotFoundError as missing:
     hint = "dpo_collate.testing needs hypothesis and torch (the extra 'testing' of dpo_collate has hypothesis)"
     raise ModuleNotFoundError(f"{missing}; {hint}", name=missing.name) from None
 
+from .assertions import assert_collates_like as assert_collates_like
+from .assertions import assert_no_leak as assert_no_leak
+from .assertions import assert_picklable as assert_picklable
+from .assertions import assert_samples_unchanged as assert_samples_unchanged
+from .checking_collators import check_collator as check_collator
+from .contracts import CONTRACTS as CONTRACTS
+from .contracts import Contract as Contract
 from .kinds import KINDS as KINDS
 from .reference import reference_collate as reference_collate
 from .reference_cells import Array as Array
+from .reports import Broken as Broken
+from .reports import Report as Report
 from .strategies import ArrowBatch as ArrowBatch
 from .strategies import arrow_tables as arrow_tables
 from .strategies import batches as batches
@@ -20,11 +29,20 @@ from .strategies import layouts as layouts
 from .strategies import samples as samples
 
 __all__ = [
+    "CONTRACTS",
     "KINDS",
     "Array",
     "ArrowBatch",
+    "Broken",
+    "Contract",
+    "Report",
     "arrow_tables",
+    "assert_collates_like",
+    "assert_no_leak",
+    "assert_picklable",
+    "assert_samples_unchanged",
     "batches",
+    "check_collator",
     "collators",
     "layouts",
     "reference_collate",
