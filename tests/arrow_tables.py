@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from dpo_collate._core import ArrowTable
-from dpo_collate.testing.reference_cells import Array
+from dpo_collate.testing.reference.cells import Array
 
 if TYPE_CHECKING:
     from collections.abc import Callable

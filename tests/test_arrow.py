@@ -22,8 +22,8 @@ from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate._core import ArrowTable
 from dpo_collate.named import NAMES, named
 from dpo_collate.testing import arrow_tables, layouts
-from dpo_collate.testing.drawn_layouts import IDS, wild_layouts
-from dpo_collate.testing.drawn_tables import tables
+from dpo_collate.testing.drawing.arrow import tables
+from dpo_collate.testing.drawing.tables import IDS, wild_layouts
 from dpo_collate.trainers import openrlhf
 from dpo_collate.trainers.internvl import concat_pad_data_collator
 from dpo_collate.trainers.llamafactory import PairwiseDataCollatorWithPadding

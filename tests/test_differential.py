@@ -15,17 +15,17 @@ from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
 from dpo_collate.named import NAMES
 from dpo_collate.testing import KINDS, Array, batches, collators, layouts, reference_collate
 from dpo_collate.testing.comparing import described, fingerprint
-from dpo_collate.testing.drawn_layouts import IDS, STEMS, wild_layouts
-from dpo_collate.testing.drawn_media import ARRAY_DTYPES
-from dpo_collate.testing.drawn_rows import domains
-from dpo_collate.testing.drawn_samples import Wishes, drawn_batches
-from dpo_collate.testing.dressing import kinds_of, makers_of
-from dpo_collate.testing.kinds import row_kinds
-from dpo_collate.testing.meant import Meant
+from dpo_collate.testing.drawing.batches import Wishes, drawn_batches
+from dpo_collate.testing.drawing.dressing import kinds_of, makers_of
+from dpo_collate.testing.drawing.kinds import row_kinds
+from dpo_collate.testing.drawing.media import ARRAY_DTYPES
+from dpo_collate.testing.drawing.rows import domains
+from dpo_collate.testing.drawing.tables import IDS, STEMS, wild_layouts
+from dpo_collate.testing.reference.meant import Meant
 from fewer import fewer
 
 if TYPE_CHECKING:
-    from dpo_collate.testing.reference_cells import Number
+    from dpo_collate.testing.reference.cells import Number
 
 
 def check(collator: PreferenceCollator, samples: list[Any], layout: Any, **options: Any) -> Any:

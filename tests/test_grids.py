@@ -16,7 +16,7 @@ from dpo_collate._grids import Grid, cells, grids_of, kept, widths
 from dpo_collate._token_rows import token_rows
 from dpo_collate.layout import Column, Length, Matrix
 from dpo_collate.named import NAMES, named
-from dpo_collate.testing.drawn_layouts import matrix_lengths
+from dpo_collate.testing.drawing.tables import matrix_lengths
 from pairs import PAD, Pair, samples
 
 if TYPE_CHECKING:

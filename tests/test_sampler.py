@@ -18,7 +18,7 @@ from dpo_collate.datasets import ArrowRows
 from dpo_collate.layout import Column, Layout, Matrix
 from dpo_collate.named import NAMES, named
 from dpo_collate.sampler import PairBatchSampler
-from dpo_collate.testing.drawn_layouts import matrix_lengths
+from dpo_collate.testing.drawing.tables import matrix_lengths
 from pairs import PAD, Pair, samples
 
 LENGTHS = np.maximum(np.random.default_rng(1).lognormal(4, 0.9, (600, 2)).round().astype(np.int64), 1)

@@ -22,7 +22,7 @@ from dpo_collate.testing import (
     assert_samples_unchanged,
 )
 from dpo_collate.testing.comparing import difference, fingerprint, shared
-from dpo_collate.testing.kinds import row_kinds
+from dpo_collate.testing.drawing.kinds import row_kinds
 
 SIDES = ("chosen", "rejected")
 SAMPLE: dict[str, Any] = {f"{side}_{of}": [7, 5] for side in SIDES for of in ("input_ids", "labels")}

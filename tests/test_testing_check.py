@@ -16,9 +16,9 @@ from collators_to_check import WRONG
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Matrix
 from dpo_collate.testing import CONTRACTS, Contract, Report, check_collator
-from dpo_collate.testing.contract_samples import code
-from dpo_collate.testing.contracts import ROWS
-from dpo_collate.testing.reports import PROPERTIES
+from dpo_collate.testing.checking.contracts import ROWS
+from dpo_collate.testing.checking.reports import PROPERTIES
+from dpo_collate.testing.checking.samples import code
 from dpo_collate.trainers import internvl, internvl_gpt_oss, llamafactory, megatron_bridge, openrlhf, swift
 from drop_ins_examples import COLLATORS
 from figures import note

@@ -27,15 +27,17 @@ from torch.utils.data import get_worker_info
 
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Matrix
-from dpo_collate.testing import fuzz_cases, fuzzing, properties
 from dpo_collate.testing.__main__ import main
 from dpo_collate.testing.comparing import fingerprint
-from dpo_collate.testing.fuzz_cases import ALL_KINDS, ARROW, SUBJECTS, cases, options_of, subjects
-from dpo_collate.testing.fuzz_report import Watch, make_console, print_report
-from dpo_collate.testing.fuzzing import Totals, fuzz
-from dpo_collate.testing.kinds import Convertible, OwnArray, OwnMapping, OwnTensor, Token, TokenList
-from dpo_collate.testing.literals import Code
-from dpo_collate.testing.properties import broken, through_a_worker
+from dpo_collate.testing.drawing.kinds import Convertible, OwnArray, OwnMapping, OwnTensor, Token, TokenList
+from dpo_collate.testing.fuzzing import cases as fuzz_cases
+from dpo_collate.testing.fuzzing import properties
+from dpo_collate.testing.fuzzing import run as fuzzing
+from dpo_collate.testing.fuzzing.cases import ALL_KINDS, ARROW, SUBJECTS, cases, options_of, subjects
+from dpo_collate.testing.fuzzing.literals import Code
+from dpo_collate.testing.fuzzing.properties import broken, through_a_worker
+from dpo_collate.testing.fuzzing.run import Totals, fuzz
+from dpo_collate.testing.fuzzing.shown import Watch, make_console, print_report
 from dpo_collate.trainers.torchtune import padded_collate_dpo
 from fewer import fewer
 from figures import note
@@ -328,7 +330,7 @@ def test_wrong_usage(arguments: list[str], sentence: str, capsys: pytest.Capture
 
 
 def test_without_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.delitem(sys.modules, "dpo_collate.testing.fuzz_report")
+    monkeypatch.delitem(sys.modules, "dpo_collate.testing.fuzzing.shown")
     monkeypatch.setitem(sys.modules, "rich", None)
     with pytest.raises(SystemExit):
         main([])

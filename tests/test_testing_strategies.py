@@ -17,7 +17,7 @@ from dpo_collate import ImageTokens, Layout, PreferenceCollator
 from dpo_collate.named import NAMES
 from dpo_collate.testing import KINDS, arrow_tables, batches, collators, layouts, reference_collate, samples
 from dpo_collate.testing.comparing import outcome
-from dpo_collate.testing.kinds import family, number_kinds, row_kinds, tile_kinds, unbatched
+from dpo_collate.testing.drawing.kinds import family, number_kinds, row_kinds, tile_kinds, unbatched
 from test_behind import DROP_INS
 
 if TYPE_CHECKING:

@@ -13,20 +13,20 @@ from .assertions import assert_collates_like as assert_collates_like
 from .assertions import assert_no_leak as assert_no_leak
 from .assertions import assert_picklable as assert_picklable
 from .assertions import assert_samples_unchanged as assert_samples_unchanged
-from .checking_collators import check_collator as check_collator
-from .contracts import CONTRACTS as CONTRACTS
-from .contracts import Contract as Contract
-from .kinds import KINDS as KINDS
-from .reference import reference_collate as reference_collate
-from .reference_cells import Array as Array
-from .reports import Broken as Broken
-from .reports import Report as Report
-from .strategies import ArrowBatch as ArrowBatch
-from .strategies import arrow_tables as arrow_tables
-from .strategies import batches as batches
-from .strategies import collators as collators
-from .strategies import layouts as layouts
-from .strategies import samples as samples
+from .checking.checker import check_collator as check_collator
+from .checking.contracts import CONTRACTS as CONTRACTS
+from .checking.contracts import Contract as Contract
+from .checking.reports import Broken as Broken
+from .checking.reports import Report as Report
+from .drawing.kinds import KINDS as KINDS
+from .drawing.strategies import ArrowBatch as ArrowBatch
+from .drawing.strategies import arrow_tables as arrow_tables
+from .drawing.strategies import batches as batches
+from .drawing.strategies import collators as collators
+from .drawing.strategies import layouts as layouts
+from .drawing.strategies import samples as samples
+from .reference.cells import Array as Array
+from .reference.collating import reference_collate as reference_collate
 
 __all__ = [
     "CONTRACTS",

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .fuzz_cases import SUBJECTS, subjects
-from .fuzzing import fuzz
+from .fuzzing.cases import SUBJECTS, subjects
+from .fuzzing.run import fuzz
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        from .fuzz_report import Watch, make_console, print_report  # noqa: PLC0415 - what rich is needed for
+        from .fuzzing.shown import Watch, make_console, print_report  # noqa: PLC0415 - what rich is needed for
     except ModuleNotFoundError as missing:
         parser.error(f"{missing}; the extra 'testing' of dpo_collate has it")
     try:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from dpo_collate.collator import PreferenceCollator
 from dpo_collate.layout import Layout
 
+from .checking.growth import grows
 from .comparing import difference, facts, parts, shared
-from .growth import grows
-from .reference import reference_collate
+from .reference.collating import reference_collate
 
 if TYPE_CHECKING:
     from .comparing import Difference

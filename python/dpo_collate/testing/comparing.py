@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .reference_cells import Array
+from .reference.cells import Array
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch.utils.data import DataLoader
 
-from .assertions import assert_no_leak, assert_picklable
-from .comparing import difference
-from .contract_samples import dressed, row_keys
+from dpo_collate.testing.assertions import assert_no_leak, assert_picklable
+from dpo_collate.testing.comparing import difference
+
+from .samples import dressed, row_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .contract_samples import Plain
     from .contracts import Contract
+    from .samples import Plain
 
     Collate = Callable[[list[Any]], Any]
     Make = Callable[[], list[Any]]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypothesis import strategies as st
 
 from dpo_collate._checks import check_int64
+from dpo_collate.testing.reference.collating import reference_batch
+from dpo_collate.testing.reference.meant import meant
 
-from . import drawn_layouts
-from .drawn_collators import drawn_collators
-from .drawn_media import ARRAY_DTYPES, TILE_DTYPES
-from .drawn_samples import Wishes, drawn_batches, read_keys
+from . import tables
+from .batches import Wishes, drawn_batches, read_keys
 from .dressing import families
-from .meant import meant
-from .reference import reference_batch
+from .media import ARRAY_DTYPES, TILE_DTYPES
+from .options import drawn_collators
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from dpo_collate.collator import PreferenceCollator
     from dpo_collate.layout import Layout
+    from dpo_collate.testing.reference.meant import Meant
 
-    from .drawn_samples import Drawn
-    from .meant import Meant
+    from .batches import Drawn
 
 Sample = Any
 """A dict or another mapping, or a tuple where the layout takes tuples."""
@@ -204,8 +204,8 @@ def layouts(
     check_int64("pad_token_id", pad_token_id)
     check_int64("label_pad_token_id", label_pad_token_id)
     ids = {"pad_token_id": pad_token_id, "label_pad_token_id": label_pad_token_id}
-    drawn = drawn_layouts.layouts(ids)
-    return st.one_of(drawn, drawn_layouts.wild_layouts(ids)) if wildcards else drawn
+    drawn = tables.layouts(ids)
+    return st.one_of(drawn, tables.wild_layouts(ids)) if wildcards else drawn
 
 
 def collators(
@@ -296,7 +296,7 @@ def arrow_tables(  # noqa: PLR0913 - each is a wish of its own
         True
     """
     try:
-        from . import drawn_tables  # noqa: PLC0415 - nothing else here needs pyarrow
+        from . import arrow  # noqa: PLC0415 - nothing else here needs pyarrow
     except ModuleNotFoundError as missing:
         raise ModuleNotFoundError(f"{missing}; arrow_tables needs pyarrow", name=missing.name) from None
     what = meant(layout, pad_token_id, label_pad_token_id, options, 0)
@@ -307,7 +307,7 @@ def arrow_tables(  # noqa: PLR0913 - each is a wish of its own
         plain, table = draw(_drawn(what, wishes, ()))
         read = read_keys(table) - {key for scalar in table.scalars if scalar.dtype is None for key in scalar.keys}
         keys = {key for sample in plain for key in (sample if isinstance(sample, dict) else table.sample or ())}
-        told = draw(drawn_tables.tables(plain, keys - read, table.sample, unbatch=table.unbatch, common=common))
+        told = draw(arrow.tables(plain, keys - read, table.sample, unbatch=table.unbatch, common=common))
         return ArrowBatch(told.samples, told.table)
 
     return drawn()

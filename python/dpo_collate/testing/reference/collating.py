@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from .cells import RANGES, Array, Number, cell, numbers, single
+from .image_tokens import counted_images
 from .meant import Meant, meant
-from .reference_cells import RANGES, Array, Number, cell, numbers, single
-from .reference_image_tokens import counted_images
-from .reference_media import check_truncated, combined, entries, found_media
-from .reference_wildcards import check_later, expanded, row_keys
+from .media import check_truncated, combined, entries, found_media
+from .wildcards import check_later, expanded, row_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dpo_collate.layout import RESERVED, Column, Layout, Length, Matrix, Media, Scalar
 
-from .drawn_rows import domains
+from .rows import domains
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hypothesis import strategies as st
 
-from .drawn_rows import domains
 from .kinds import KINDS, family, number_kinds, row_kinds, tile_kinds, unbatched
 from .picking import pick
+from .rows import domains
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

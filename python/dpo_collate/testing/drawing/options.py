@@ -11,7 +11,7 @@ from dpo_collate.image_tokens import ImageTokens
 from dpo_collate.layout import Layout
 from dpo_collate.named import NAMES
 
-from .drawn_layouts import IDS, layouts, wild_layouts
+from .tables import IDS, layouts, wild_layouts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,7 +21,7 @@ class Code:
     """Writes values as expressions, and notes what these need to be imported.
 
     Example:
-        >>> from dpo_collate.testing.literals import Code
+        >>> from dpo_collate.testing.fuzzing.literals import Code
         >>> code = Code()
         >>> code.of({"ids": torch.tensor([1, 2])[::2], "margin": float("nan")})
         "{'ids': torch.as_strided(torch.tensor([1, 2], dtype=torch.int64), (1,), (2,), 0), 'margin': float('nan')}"
@@ -85,7 +85,7 @@ class Code:
         if isinstance(value, types.MappingProxyType):
             self.imports["import types"] = None
             return f"types.MappingProxyType({self.of(dict(value))})"
-        if kind.__module__ == "dpo_collate.testing.kinds":
+        if kind.__module__ == "dpo_collate.testing.drawing.kinds":
             inner: Any = int(value) if isinstance(value, int) else list(value) if isinstance(value, list) else None
             inner = inner if inner is not None else getattr(value, "values", None)
             return f"{self._named(kind)}({self.of(dict(value) if callable(inner) else inner)})"

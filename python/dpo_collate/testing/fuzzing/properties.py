@@ -11,9 +11,8 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from dpo_collate.collator import PreferenceCollator
-
-from .comparing import fingerprint
-from .reference_cells import Array
+from dpo_collate.testing.comparing import fingerprint
+from dpo_collate.testing.reference.cells import Array
 
 ERRORS = (KeyError, TypeError, ValueError, OverflowError)
 """What samples that make no batch are refused with."""

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from dpo_collate.layout import Column
+from dpo_collate.testing.comparing import difference, dtype_of, first_cell, is_array, numpy_of, unequal
+from dpo_collate.testing.reference.collating import reference_collate
 
-from .comparing import difference, dtype_of, first_cell, is_array, numpy_of, unequal
-from .contract_samples import EXTRA
-from .reference import reference_collate
+from .samples import EXTRA
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from dpo_collate.layout import Matrix
 
-    from .contract_samples import Plain
     from .contracts import Contract
+    from .samples import Plain
 
     NDArray: TypeAlias = npt.NDArray[Any]
 

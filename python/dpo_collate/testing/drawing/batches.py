@@ -17,25 +17,25 @@ from hypothesis import strategies as st
 from dpo_collate._checks import check_count
 from dpo_collate._wildcards import has_wildcards
 from dpo_collate.image_tokens import PROMPT, has_ids, sides_of
+from dpo_collate.testing.reference.cells import RANGES
+from dpo_collate.testing.reference.image_tokens import asked_of
 
-from .drawn_layouts import tamed
-from .drawn_media import TILE_DTYPES, media_of_batch, media_of_sample
-from .drawn_rows import domains, row, row_lengths, values, with_tokens
 from .dressing import dressed, families_of_batch, makers_of
 from .kinds import SAMPLE_KINDS
+from .media import TILE_DTYPES, media_of_batch, media_of_sample
 from .picking import pick, seldom
-from .reference_cells import RANGES
-from .reference_image_tokens import asked_of
+from .rows import domains, row, row_lengths, values, with_tokens
+from .tables import tamed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from dpo_collate.layout import Layout, Matrix, Media, Scalar
+    from dpo_collate.testing.reference.cells import Number
+    from dpo_collate.testing.reference.meant import Meant
 
-    from .drawn_media import Group, Stacked
     from .dressing import Makers
-    from .meant import Meant
-    from .reference_cells import Number
+    from .media import Group, Stacked
 
 Sample: TypeAlias = dict[str, Any]
 

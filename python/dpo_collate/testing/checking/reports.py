@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .contract_samples import code
+from .samples import code
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

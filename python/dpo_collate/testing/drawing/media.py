@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dpo_collate.layout import Media
-
-    from .meant import Meant
+    from dpo_collate.testing.reference.meant import Meant
 
 Sample = dict[str, Any]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hypothesis import strategies as st
 
-    from .contract_samples import Plain
+    from .samples import Plain
 
 _TRIES = 300
 """So many tries make an example smaller."""

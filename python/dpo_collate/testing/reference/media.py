@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .reference_cells import Array, cell, converted, full, mapped
+from .cells import Array, cell, converted, full, mapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dpo_collate.layout import Layout, Media
 
-    from .reference_cells import Number
+    from .cells import Number
 
 Found: TypeAlias = "dict[tuple[int, int], Array]"
 """What samples have for a medium: by which of its keys, and which sample, in row order."""

@@ -9,7 +9,7 @@ from .literals import Code
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .fuzz_cases import Case
+    from .cases import Case
 
 _SCRIPT = '''"""{sentence}.
 
@@ -32,7 +32,7 @@ assert wrong is None, wrong[0]
 def written(case: Case) -> Code:
     """The code that makes a case again, asked for before it is tried: a collator may write to its samples."""
     code = Code()
-    code.imports["from dpo_collate.testing.properties import broken"] = None
+    code.imports["from dpo_collate.testing.fuzzing.properties import broken"] = None
     for name in ("collate", "samples", "expected", "min_length", "agree"):
         code.texts[name] = code.of(getattr(case, name))
     return code

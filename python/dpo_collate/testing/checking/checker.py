@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from dpo_collate.testing.assertions import changed, shares
+from dpo_collate.testing.comparing import Difference, difference, facts, is_array, numpy_of, parts, shared
+
 from . import trying
-from .assertions import changed, shares
-from .comparing import Difference, difference, facts, is_array, numpy_of, parts, shared
-from .contract_samples import dressed, kinds, plain_batches
 from .contracts import Contract, contract_of
 from .looking import expected_of, facets, look
 from .reports import ADVICE, PROPERTIES, Broken, Report, ordered
+from .samples import dressed, kinds, plain_batches
 from .searching import drawn, size, smallest
 
 if TYPE_CHECKING:
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
     from hypothesis import strategies as st
 
-    from .contract_samples import Plain
     from .looking import Findings
+    from .samples import Plain
 
 __all__ = ["check_collator"]
 

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from dpo_collate.collator import PreferenceCollator
 from dpo_collate.named import NAMES
+from dpo_collate.testing.drawing.batches import Wishes, drawn_batches
+from dpo_collate.testing.drawing.kinds import KINDS
+from dpo_collate.testing.drawing.media import ARRAY_DTYPES, TILE_DTYPES
+from dpo_collate.testing.drawing.options import ANY, MEANINGLESS, NAMED
+from dpo_collate.testing.drawing.picking import pick
+from dpo_collate.testing.drawing.strategies import arrow_tables, collators, layouts
+from dpo_collate.testing.drawing.tables import IDS
+from dpo_collate.testing.reference.collating import reference_batch
+from dpo_collate.testing.reference.meant import meant
 
-from .drawn_collators import ANY, MEANINGLESS, NAMED
-from .drawn_layouts import IDS
-from .drawn_media import ARRAY_DTYPES, TILE_DTYPES
-from .drawn_samples import Wishes, drawn_batches
-from .kinds import KINDS
-from .meant import meant
-from .picking import pick
 from .properties import ERRORS, Told, told
-from .reference import reference_batch
-from .strategies import arrow_tables, collators, layouts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from .fuzz_cases import ALL_KINDS, DROP_INS, options_of
+from .cases import ALL_KINDS, DROP_INS, options_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from .fuzzing import Totals
+    from .run import Totals
 
 NEVER: Final = "never"
 """In a cell of a table: it can be reached, and was not."""

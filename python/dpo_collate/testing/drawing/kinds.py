@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 if TYPE_CHECKING:
-    from .reference import Number
+    from dpo_collate.testing.reference.collating import Number
 
 NDArray: TypeAlias = npt.NDArray[Any]
 Kinds: TypeAlias = dict[str, Callable[[], Any]]

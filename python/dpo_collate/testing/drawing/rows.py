@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from hypothesis import strategies as st
 
+from dpo_collate.testing.reference.cells import RANGES, Number
+
 from .picking import pick
-from .reference_cells import RANGES, Number
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpo_collate.image_tokens import PROMPT, has_ids, media_of, sides_of
 
-from .reference_media import Found, values_of
+from .media import Found, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dpo_collate.image_tokens import ImageTokens
     from dpo_collate.layout import Layout, Media
 
-    from .reference import Row
+    from .collating import Row
 
 
 def counted_images(

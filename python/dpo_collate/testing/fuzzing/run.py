@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import HealthCheck, Phase, Verbosity, errors, given, seed, settings
 
-from .fuzz_cases import ALL_KINDS, ARROW, Case, cases
-from .fuzz_scripts import write_script, written
+from .cases import ALL_KINDS, ARROW, Case, cases
 from .properties import broken, can_fork, through_a_worker
+from .scripts import write_script, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

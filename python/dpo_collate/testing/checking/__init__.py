@@ -1,0 +1,1 @@
+"""Any collator against a contract."""

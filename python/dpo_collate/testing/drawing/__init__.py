@@ -1,0 +1,1 @@
+"""What Hypothesis draws: layouts, collators, batches, tables, and every kind of object."""

@@ -1,0 +1,1 @@
+"""Random batches for as long as one likes: ``python -m dpo_collate.testing``."""

@@ -1,0 +1,1 @@
+"""What layouts mean, in plain Python."""
