@@ -51,7 +51,7 @@ demo-ray: build ## Train the demo's model with Ray Data and Ray Train, in two wo
 test: ## Run every check and test
 	@# Two at a time: tests in Python wait for workers, and for what they have forked, a third of their time; and what
 	@# needs no Python is done while the packages are installed. The examples of docs-check are among the tests.
-	$(MAKE) --no-print-directory --jobs=2 lint test-rust test-python-e-z test-python-a-d docs-rust bench-fast
+	$(MAKE) --no-print-directory --jobs=2 lint test-rust test-python-e-z test-python-a-d test-python-ray docs-rust bench-fast
 	$(MAKE) --no-print-directory coverage
 
 # The Python that the extension is checked for is that of .venv.
@@ -101,15 +101,17 @@ test-rust: ## Test the Rust core; needs no Python
 
 .PHONY: test-python
 test-python: build ## Test the package, with coverage
-	$(MAKE) --no-print-directory --jobs=2 test-python-a-d test-python-e-z
+	$(MAKE) --no-print-directory --jobs=2 test-python-a-d test-python-e-z test-python-ray
 	$(MAKE) --no-print-directory coverage
 
-# By the first letter of a test's file: as long, the one as the other. The docstrings' examples come last: what one shows at its end stays alive, and
+# By the first letter of a test's file, the one half as long as the other. Ray's come in a process of their own: it leaves
+# threads behind, and other tests fork. The docstrings' examples come last: what one shows at its end stays alive, and
 # tests count what is in use.
-.PHONY: test-python-a-d test-python-e-z
+.PHONY: test-python-a-d test-python-e-z test-python-ray
 test-python-a-d: TESTS := tests/test_[a-d]*.py
-test-python-e-z: TESTS := tests/test_[e-z]*.py python
-test-python-a-d test-python-e-z: build
+test-python-e-z: TESTS := $(filter-out tests/test_ray.py,$(wildcard tests/test_[e-z]*.py)) python
+test-python-ray: TESTS := tests/test_ray.py
+test-python-a-d test-python-e-z test-python-ray: build
 	COVERAGE_FILE=.coverage.$@ $(BIN)/python -m pytest --quiet --cov --cov-report= --cov-fail-under=0 $(TESTS)
 
 .PHONY: coverage
@@ -154,7 +156,6 @@ valgrind-python: build ## Run the Python boundary, without torch, under valgrind
 	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --quiet --error-exitcode=1 --undef-value-errors=no \
 		--suppressions=tests/valgrind.supp $(BIN)/python tests/boundary_alone.py
 
-SECONDS ?= 300
 BOUNDARY := tests/test_safety.py tests/test_errors.py tests/test_arrow_hostile.py tests/test_arrow_errors.py
 
 .PHONY: fuzz-python
@@ -211,6 +212,39 @@ soak: MINUTES ?= 15
 soak: SEED ?= 1
 soak: build ## Loaders of all kinds at once, with kills, for some MINUTES: every batch is compared
 	$(BIN)/python -W ignore tests/soak.py --seconds $$(( $(MINUTES) * 60 )) --seed $(SEED) --at-once 3
+
+.PHONY: fuzz-layouts
+fuzz-layouts: build ## Try random batches of every layout for SECONDS
+	$(BIN)/python -m dpo_collate.testing --seconds $(SECONDS) --out target/fuzz-layouts \
+		$(if $(DPO_COLLATE_FIGURES),--json $(DPO_COLLATE_FIGURES)/kit.jsonl)
+
+.PHONY: injections
+injections: build ## Refuse what can be refused, and kill wherever one can be killed, for up to SECONDS
+	$(BIN)/python -W ignore tests/injections.py all 1 $(SECONDS)
+
+.PHONY: reliability
+reliability: export DPO_COLLATE_FIGURES := $(CURDIR)/target/figures
+reliability: build ## Run all that is written down in docs/reliability.md, and write it (hours)
+	rm -rf target/figures
+	mkdir -p target/figures
+	cargo test --quiet --locked
+	$(BIN)/python -m pytest --quiet tests/test_hostile.py tests/test_references.py tests/test_injection.py \
+		tests/test_testing_check.py
+	$(MAKE) loom valgrind valgrind-python debug-malloc parallel
+	$(MAKE) fuzz SECONDS=3600
+	$(MAKE) fuzz SECONDS=1800 SANITIZER=address
+	$(MAKE) fuzz-layouts fuzz-python leaks SECONDS=900
+	$(MAKE) injections SECONDS=3600
+	$(MAKE) soak MINUTES=30
+	$(BIN)/python tests/reliability.py target/figures
+
+.PHONY: audit
+audit: .venv/.tools ## Ask the databases of known vulnerabilities (which have to be reachable)
+	cargo install --quiet --locked --root target/audit cargo-audit
+	PATH="$(CURDIR)/target/audit/bin:$$PATH" cargo audit
+	$(PYTHON) -m venv target/audit/venv
+	target/audit/venv/bin/python -m pip install --quiet pip-audit
+	target/audit/venv/bin/pip-audit --strict -r <($(BIN)/python -m pip freeze --exclude-editable) --no-deps --disable-pip
 
 .PHONY: wheel
 wheel: .venv/.tools ## Build a wheel and a source distribution into dist/
