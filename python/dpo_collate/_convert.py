@@ -168,8 +168,11 @@ def _own_lists(value: Any, made: dict[int, tuple[Any, Any, int] | None], depth: 
             raise ValueError("a list contains itself")
         return known[1:]
     made[id(value)] = None
-    parts = [_own_lists(part, made, depth + 1) for part in list(value)]
-    copy, numbers = [part for part, _ in parts], sum(count for _, count in parts)
+    copy = list(value)
+    numbers = len(copy)
+    if any(isinstance(part, list | tuple) for part in copy):
+        parts = [_own_lists(part, made, depth + 1) for part in copy]
+        copy, numbers = [part for part, _ in parts], sum(count for _, count in parts)
     if numbers > MOST_NUMBERS:
         raise MemoryError(f"lists hold {numbers} numbers, expected at most {MOST_NUMBERS}")
     made[id(value)] = value, copy, numbers  # with what it is the id of, which no other gets so
