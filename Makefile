@@ -112,7 +112,7 @@ test-python-a-d: TESTS := tests/test_[a-d]*.py
 test-python-e-z: TESTS := $(filter-out tests/test_ray.py,$(wildcard tests/test_[e-z]*.py)) python
 test-python-ray: TESTS := tests/test_ray.py
 test-python-a-d test-python-e-z test-python-ray: build
-	COVERAGE_FILE=.coverage.$@ $(BIN)/python -m pytest --quiet --cov --cov-report= --cov-fail-under=0 $(TESTS)
+	COVERAGE_FILE=.coverage.$@ $(BIN)/python -m pytest --quiet --session-timeout=1800 --cov --cov-report= --cov-fail-under=0 $(TESTS)
 
 .PHONY: coverage
 coverage:
@@ -161,9 +161,9 @@ BOUNDARY := tests/test_safety.py tests/test_errors.py tests/test_arrow_hostile.p
 .PHONY: fuzz-python
 fuzz-python: build ## Attack the Python boundary for SECONDS, guided by coverage (atheris)
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target target/atheris atheris
-	mkdir -p target/fuzz-python
+	mkdir -p target/fuzz-python target/fuzz-python-found
 	PYTHONPATH=target/atheris $(BIN)/python tests/atheris_boundary.py -max_total_time=$(SECONDS) -max_len=256 \
-		-rss_limit_mb=8192 -timeout=120 -artifact_prefix=target/fuzz-python/ target/fuzz-python
+		-rss_limit_mb=8192 -timeout=120 -artifact_prefix=target/fuzz-python-found/ target/fuzz-python
 
 .PHONY: leaks
 leaks: build ## Call every entry point, also with what it refuses, for SECONDS: memory must not grow
@@ -177,7 +177,7 @@ debug-malloc: build ## Test the boundary where freed memory is overwritten, with
 .PHONY: parallel
 parallel: build ## Test the boundary with each test in four threads at once (pytest-run-parallel)
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target target/parallel pytest-run-parallel
-	PYTHONPATH=target/parallel $(BIN)/python -m pytest --quiet -p pytest_run_parallel.plugin --parallel-threads=4 \
+	PYTHONPATH=target/parallel $(BIN)/python -m pytest --quiet --parallel-threads=4 \
 		tests/test_errors.py tests/test_arrow_errors.py tests/test_named.py
 
 .PHONY: bench

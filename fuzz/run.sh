@@ -29,6 +29,7 @@ each=$(((seconds + ${#targets[@]} - 1) / ${#targets[@]}))
 for name in "${targets[@]}"; do
     mkdir -p "artifacts/$name" "target/corpus/$name"
     log=target/$name.log
+    touch "$log.begun"
     # One input takes a millisecond; one that takes ten seconds is a hang.
     if ! "$target/$host/release/$name" -max_total_time="$each" -max_len=1024 -len_control=10 -timeout=10 \
         -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="artifacts/$name/" \
@@ -42,7 +43,7 @@ for name in "${targets[@]}"; do
     printf '%-8s %10d inputs, %5d edges, %d s\n' "$name" "${executions:-0}" "${edges:-0}" "$each"
     if [[ -n ${DPO_COLLATE_FIGURES:-} ]]; then
         printf '{"executions": %d, "seconds": %d, "crashes": %d, "most_edges_%s": %d}\n' "${executions:-0}" "$each" \
-            "$(find "artifacts/$name" -type f | wc -l)" "$name" "${edges:-0}" >>"$DPO_COLLATE_FIGURES/fuzz.jsonl"
+            "$(find "artifacts/$name" -type f -newer "$log.begun" | wc -l)" "$name" "${edges:-0}" >>"$DPO_COLLATE_FIGURES/fuzz.jsonl"
     fi
 done
 exit "$status"

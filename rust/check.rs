@@ -131,8 +131,8 @@ pub struct Scratch {
 
 impl Checks {
     /// Looks at one row, whose values are `sources` by key; says what was found, and the digest of its ids if all of
-    /// them can be read. What cannot be read is passed over: a batch is refused for it. So is a row that no batch has
-    /// room for: of an array that repeats one value there may be any number.
+    /// them can be read. What cannot be read is passed over: a batch is refused for it. So is a row of more than
+    /// [`MOST_VALUES`], or for which there is no memory: of an array that repeats one value there may be any number.
     pub fn look(
         &self,
         sources: &[Option<Source<'_>>],
@@ -288,13 +288,13 @@ pub fn differences(
         .collect()
 }
 
-/// Rows of more values are not looked at: they take 2 GiB as ids. No real row has as many.
-pub const MOST_VALUES: usize = 1 << 28;
+/// Rows of more values are not looked at: they take 128 MiB as ids. No real row has as many.
+pub const MOST_VALUES: usize = 1 << 24;
 
 /// Reads token ids; false where they are no ids.
 fn read(source: &Source<'_>, row: &mut Vec<i64>) -> Result<bool, NotPlain> {
     row.clear();
-    if source.element().is_float() && !source.is_empty() {
+    if source.element().is_float() && !source.is_empty() || row.try_reserve(source.len()).is_err() {
         return Ok(false);
     }
     let mut fits = true;

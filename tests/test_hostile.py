@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import json
 import os
 import random
@@ -33,6 +34,7 @@ from dpo_collate.sampler import PairBatchSampler
 from dpo_collate.stats import PaddingMeter
 from figures import note
 from hostile import Element, Key, Stop
+from loaders import succeeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -262,8 +264,8 @@ def itself_twice() -> Any:
     return row
 
 
-def shared(levels: int) -> Any:
-    row: Any = [1.0]
+def shared(levels: int, *items: float) -> Any:
+    row: Any = [*items]
     for _ in range(levels):
         row = [row, row]
     return row
@@ -277,14 +279,55 @@ WHAT = "is a list that is no array"
     [
         (itself_twice, TypeError, f"{WHAT}: a list contains itself"),
         (lambda: hostile.nested(10**5), TypeError, f"{WHAT}: lists are nested more than 64 deep"),
+        (lambda: shared(60, 1.0), MemoryError, "is too large: there is no memory for a copy of it"),
         (lambda: shared(60), MemoryError, "is too large: there is no memory for a copy of it"),
     ],
-    ids=["itself", "deep", "shared"],
+    ids=["itself", "deep", "shared", "empty and shared"],
 )
 def test_lists_without_end_are_refused(make: Callable[[], Any], exception: type[Exception], said: str) -> None:
     """NumPy would look through them for ever."""
     with pytest.raises(exception, match=f"^sample 0: 'pixel_values' {said}$"):
         NUMPY([pair(pixel_values=make(), image_flags=[1])])
+
+
+class Arrayed(list[Any]):
+    """A list that says itself which array it is."""
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:  # noqa: FBT001 - NumPy's protocol
+        return np.arange(3.0)
+
+
+class Counted(list[Any]):
+    """A list that is iterated over without end."""
+
+    def __iter__(self) -> Any:
+        return itertools.count()
+
+
+def test_lists_of_their_own_class_are_what_numpy_takes_them_for() -> None:
+    batch = NUMPY([pair(pixel_values=[Arrayed([1, 2]), Counted([3.0, 4.0, 5.0])], image_flags=[1, 1])])
+    assert batch["pixel_values"].tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
+
+
+ENDLESS_KEYS = """
+import itertools, resource
+from dpo_collate import PreferenceCollator
+
+class Endless(dict):
+    def keys(self):
+        return itertools.repeat("x")
+
+collator = PreferenceCollator(pad_token_id=0, return_tensors="np")
+resource.setrlimit(resource.RLIMIT_AS, (2**31, 2**31))
+try:
+    collator([Endless(x=1)])
+except MemoryError:
+    print("no memory")
+"""
+
+
+def test_keys_without_end_are_an_error_and_no_abort() -> None:
+    assert succeeds(ENDLESS_KEYS) == "no memory\n"
 
 
 def test_lists_that_are_shared_are_copied_once() -> None:

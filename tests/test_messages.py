@@ -13,7 +13,9 @@ import sys
 import threading
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass
+from multiprocessing import resource_sharer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -546,3 +548,23 @@ print(len(ours), *sorted(ours[0]))
 
 def test_forks_are_watched_once() -> None:
     assert succeeds(HOOKS) == "1 after_in_child after_in_parent before\n"
+
+
+def test_a_socket_whose_thread_is_being_started_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the queue's thread, for what goes torch's way: it holds the lock until the thread is there."""
+    sharer: Any = resource_sharer._resource_sharer  # type: ignore[attr-defined]
+    closed: list[str] = []
+    listener = SimpleNamespace(close=lambda: closed.append("closed"))
+    for name, value in (("_listener", listener), ("_address", "a place"), ("_thread", None)):
+        monkeypatch.setattr(sharer, name, value)
+    other = threading.Thread(target=_messages._forget_unserved_socket, daemon=True)
+    with sharer._lock:
+        other.start()
+        other.join(0.05)
+        assert other.is_alive()
+        sharer._thread = threading.current_thread()  # it is there
+    other.join(60)
+    assert (other.is_alive(), closed, sharer._address) == (False, [], "a place")
+    sharer._thread = None  # it is not
+    _messages._forget_unserved_socket()
+    assert (closed, sharer._address) == (["closed"], None)

@@ -1,4 +1,4 @@
-//! The target `collate`: what it does stands in `tests/rust/fuzz/collate.rs`.
+//! The target `collate`: what it does stands in `tests/rust/fuzz/target_collate.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::collate(data));

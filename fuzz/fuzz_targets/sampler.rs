@@ -1,4 +1,4 @@
-//! The target `sampler`: what it does stands in `tests/rust/fuzz/sampler.rs`.
+//! The target `sampler`: what it does stands in `tests/rust/fuzz/target_sampler.rs`.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| bodies::sampler(data));

@@ -136,8 +136,8 @@ def array_of_numbers(value: Any) -> npt.NDArray[Any]:
         return array.astype(np.result_type(*(widest or [_TORCH[float]])), copy=False)
 
 
-MOST_NUMBERS = 1 << 28
-"""So many numbers nested lists may hold: no real ones do, and lists that share others could hold any number."""
+MOST_ITEMS = 1 << 26
+"""So many numbers and lists nested lists may hold: no real ones do, and lists that share others could hold any."""
 
 _MOST_DIMENSIONS = 64
 """NumPy's."""
@@ -151,14 +151,14 @@ def own_lists(value: Any) -> Any:
 
     Raises:
         ValueError: A list contains itself, or they are nested too deep.
-        MemoryError: They hold too many numbers.
+        MemoryError: They hold too many numbers and lists.
     """
     return _own_lists(value, {}, 0)[0]
 
 
 def _own_lists(value: Any, made: dict[int, tuple[Any, Any, int] | None], depth: int) -> tuple[Any, int]:
-    """The copy, and how many numbers it holds; `made` has the lists that were met: itself, its copy, its numbers."""
-    if not isinstance(value, list | tuple):
+    """The copy, and how many items it holds; `made` has the lists that were met: itself, its copy, its items."""
+    if not isinstance(value, list | tuple) or hasattr(type(value), "__array__"):
         return value, 1
     if depth > _MOST_DIMENSIONS:
         raise ValueError(f"lists are nested more than {_MOST_DIMENSIONS} deep")
@@ -168,15 +168,16 @@ def _own_lists(value: Any, made: dict[int, tuple[Any, Any, int] | None], depth: 
             raise ValueError("a list contains itself")
         return known[1:]
     made[id(value)] = None
-    copy = list(value)
-    numbers = len(copy)
-    if any(isinstance(part, list | tuple) for part in copy):
+    # Its items, not what a class of its own makes of them: NumPy reads it so as well.
+    copy: list[Any] = list.copy(value) if isinstance(value, list) else list(tuple.__iter__(value))
+    items = len(copy)
+    if any(issubclass(kind, list | tuple) for kind in set(map(type, copy))):
         parts = [_own_lists(part, made, depth + 1) for part in copy]
-        copy, numbers = [part for part, _ in parts], sum(count for _, count in parts)
-    if numbers > MOST_NUMBERS:
-        raise MemoryError(f"lists hold {numbers} numbers, expected at most {MOST_NUMBERS}")
-    made[id(value)] = value, copy, numbers  # with what it is the id of, which no other gets so
-    return copy, numbers
+        copy, items = [part for part, _ in parts], items + sum(count for _, count in parts)
+    if items > MOST_ITEMS:
+        raise MemoryError(f"lists hold {items} numbers and lists, expected at most {MOST_ITEMS}")
+    made[id(value)] = value, copy, items  # with what it is the id of, which no other gets so
+    return copy, items
 
 
 _TORCH: dict[type, np.dtype[Any]] = {int: np.dtype(np.int64), float: np.dtype(np.float32), bool: np.dtype(np.bool_)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import select
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import resource_sharer
 from multiprocessing.reduction import DupFd, ForkingPickler
 from multiprocessing.util import Finalize
@@ -103,10 +103,12 @@ def _forget_unserved_socket() -> None:
     well, would wait without end.
     """
     sharer: Any = getattr(resource_sharer, "_resource_sharer", None)
-    if getattr(sharer, "_listener", None) is not None and getattr(sharer, "_thread", 0) is None:
-        with suppress(OSError):
-            sharer._listener.close()  # noqa: SLF001 - nothing public ends it without its thread
-        sharer._listener = sharer._address = None  # noqa: SLF001
+    # (Under its lock, which a thread that is starting it holds: the queue's, which sends what goes torch's way.)
+    with getattr(sharer, "_lock", nullcontext()):
+        if getattr(sharer, "_listener", None) is not None and getattr(sharer, "_thread", 0) is None:
+            with suppress(OSError):
+                sharer._listener.close()  # noqa: SLF001 - nothing public ends it without its thread
+            sharer._listener = sharer._address = None  # noqa: SLF001
 
 
 def open_sender() -> Sender:

@@ -350,7 +350,9 @@ def check(
     ``images_differ``     tiles have another shape or dtype than those of the first row that has any
     ====================  ==========================================================================================
 
-    All problems of a row are found; of one kind and key the first one. Of a value that cannot be read no more is said.
+    All problems of a row are found; of one kind and key the first one. Of a value that cannot be read no more is said;
+    and rows of more than 2**24 tokens go through the collator's own checks alone, as do images of which there is no
+    memory for a copy.
 
     Args:
         data: A Hugging Face ``Dataset`` or an :class:`dpo_collate.datasets.ArrowRows`; a table (whatever has the Arrow

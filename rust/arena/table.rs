@@ -325,7 +325,7 @@ impl Arena {
     /// Drops a lease; whether this process has none left.
     pub(super) fn drop_lease(&self, block: usize) -> bool {
         let committed = self.committed(block); // before anybody else can take it
-        // Refused where somebody else has written into the word: this process does not end for that.
+        // Refused where another process has written into the word: this one does not end for that.
         let left = make(self.state(block), |state| state.dropped(self.holder));
         if self.is_dead() {
             self.bury_one(block);

@@ -7,7 +7,7 @@ use std::fmt;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyString, PyType};
+use pyo3::types::{PyDict, PyList, PyString, PyType};
 
 use super::Failure;
 use crate::error::{Cause, CollateError, Refusal};
@@ -142,8 +142,10 @@ impl Keys {
         let copy = PyDict::new(sample.py());
         // Key by key: `dict.update` would pass over what a subclass of dict has for `__getitem__`. A key
         // that the mapping itself names is there: nothing grows, as a defaultdict would if it were asked.
-        let keys = sample.call_method0(intern!(sample.py(), "keys"))?.try_iter()?.collect::<PyResult<Vec<_>>>()?;
-        for key in keys {
+        // In a list of Python's, which can be refused memory: there may be any number of keys.
+        let keys = sample.call_method0(intern!(sample.py(), "keys"))?;
+        for key in sample.py().get_type::<PyList>().call1((keys,))?.try_iter()? {
+            let key = key?;
             let used = match self.role(&key)? {
                 Some(role) => role != Role::Ignored,
                 None => self.unknown == Unknown::Take,
@@ -156,8 +158,10 @@ impl Keys {
     }
 }
 
-/// Whether it is a `collections.abc.Mapping`. That asks its class, whose exceptions pyo3's own cast would not raise.
+/// Whether it is a `collections.abc.Mapping`. That asks its class: what this raises comes through, which pyo3's own cast
+/// would lose.
 pub(crate) fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {
     static MAPPING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
-    object.is_instance(MAPPING.import(object.py(), "collections.abc", "Mapping")?)
+    Ok(object.is_instance_of::<PyDict>()
+        || object.is_instance(MAPPING.import(object.py(), "collections.abc", "Mapping")?)?)
 }
