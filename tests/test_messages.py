@@ -568,3 +568,42 @@ def test_a_socket_whose_thread_is_being_started_is_left_alone(monkeypatch: pytes
     sharer._thread = None  # it is not
     _messages._forget_unserved_socket()
     assert (closed, sharer._address) == (["closed"], None)
+NO_PIDFD = """
+import os, resource, sys
+from dpo_collate import _core
+
+said, say = os.pipe()
+asked, ask = os.pipe()
+worker = os.fork()
+if worker == 0:
+    os.close(ask)
+    identity, descriptor = _core.open_shared()
+    os.write(say, identity + b"%d" % descriptor)
+    os.read(asked, 1)  # until the end of the other
+    os._exit(0)
+os.close(asked)
+name = os.read(said, 100)
+identity, descriptor = name[:16], int(name[16:])
+file = os.open(f"/proc/{worker}/fd/{descriptor}", os.O_RDWR)
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))  # nothing can be opened
+arena = _core.attach(identity, file, worker, descriptor)
+del arena
+arenas = _core.stats()[0]
+if sys.argv[1] == "in time":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert _core.stats()[0] == arenas
+os.kill(worker, 9)
+if sys.argv[1] == "in time":
+    os.waitid(os.P_PID, worker, os.WEXITED | os.WNOWAIT)  # a zombie has no descriptors to look at any more
+else:
+    os.waitpid(worker, 0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+print(arenas, _core.stats()[0])
+"""
+
+
+@pytest.mark.parametrize("when", ["in time", "too late"])
+def test_a_worker_whose_end_could_not_be_watched_at_first(when: str) -> None:
+    """Its arena is forgotten all the same: as it is asked for a pidfd again, or is found to be gone."""
+    assert succeeds(NO_PIDFD, when) == "1 0\n"

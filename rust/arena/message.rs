@@ -3,11 +3,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-
-use rustix::fs::{Stat, fstat, stat};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::current::with;
 use super::lease::Lease;
@@ -106,22 +102,4 @@ impl Arena {
         }
         Ok(lease)
     }
-}
-
-/// The pidfd of the process that made the arena in `file` and has it open as descriptor `descriptor`.
-///
-/// None where that cannot be seen (another process id namespace, no right to look, no descriptor
-/// left): then the owner is taken to live for ever.
-#[must_use]
-pub fn owner(file: &OwnedFd, process: i32, descriptor: i32) -> Option<OwnedFd> {
-    let pidfd = pidfd_open(Pid::from_raw(process)?, PidfdFlags::empty()).ok()?;
-    let theirs = stat(path(process, descriptor)).ok()?;
-    let of = |stat: Stat| (stat.st_dev, stat.st_ino);
-    (of(theirs) == of(fstat(file.as_fd()).ok()?)).then_some(pidfd)
-}
-
-/// Where a process's descriptor can be opened by others that have the right to.
-#[must_use]
-pub fn path(process: i32, descriptor: i32) -> String {
-    format!("/proc/{process}/fd/{descriptor}")
 }

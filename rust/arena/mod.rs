@@ -77,6 +77,7 @@ mod lease;
 mod mapping;
 pub mod mark;
 pub mod message;
+pub mod owner;
 pub mod pool;
 pub mod process;
 pub mod table;

@@ -12,6 +12,7 @@ use super::fork::Forks;
 use super::lease::{Lease, OutOfMemory};
 use super::mapping;
 use super::message::Sending;
+use super::owner::Owner;
 use super::pool::Pool;
 use super::table::{Arena, Id, ready};
 
@@ -173,8 +174,8 @@ pub fn attached(id: Id) -> Option<Arc<Arena>> {
     })
 }
 
-/// Attaches the arena of another process, whose pidfd is `owner`.
-pub fn attach(file: OwnedFd, id: Id, owner: Option<OwnedFd>) -> io::Result<Arc<Arena>> {
+/// Attaches the arena of another process, `owner`.
+pub fn attach(file: OwnedFd, id: Id, owner: Option<Owner>) -> io::Result<Arc<Arena>> {
     with(|process| {
         let mapped = process.attached.iter().map(|arena| arena.mapping().len()).sum();
         let arena = Arc::new(Arena::attach(file, id, owner, mapping::room(mapped))?);
@@ -200,7 +201,7 @@ impl Process {
         let is_orphan = ready(self.attached.iter().map(|arena| arena.owner()));
         let mut is_orphan = is_orphan.into_iter();
         self.attached.retain(|arena| {
-            let dead = is_orphan.next().unwrap_or(false);
+            let dead = is_orphan.next().unwrap_or(false) || arena.misses_owner();
             if dead {
                 arena.bury();
             }

@@ -13,6 +13,7 @@ use super::block::{Holder, State, make};
 use super::census::Census;
 use super::mapping::{self, Mapping};
 use super::mark::KEPT;
+use super::owner::Owner;
 use crate::cells::ALIGNMENT;
 
 /// Says which arena it is: no two have the same.
@@ -54,8 +55,8 @@ pub struct Arena {
     file: Option<OwnedFd>,
     /// What this process is to it.
     holder: Holder,
-    /// The pidfd of the other process that owns it, if it could be had.
-    owner: Option<OwnedFd>,
+    /// The other process that owns it, if it could be seen.
+    owner: Option<Owner>,
     /// Bytes of the whole: of the table, and of all address space that blocks can have.
     len: usize,
     /// Leases that this process holds.
@@ -91,10 +92,10 @@ impl Arena {
         Self { mapping, file, holder: Holder::Owner, owner: None, len, held, dead }
     }
 
-    /// Another process's arena; `owner` is that process's pidfd. Where the blocks cannot be mapped (for want
+    /// Another process's arena; `owner` is that process. Where the blocks cannot be mapped (for want
     /// of address space, of which `room` bytes are free to use), they are read from the file. The table has to
     /// be mapped, as it has the states.
-    pub fn attach(file: OwnedFd, id: Id, owner: Option<OwnedFd>, room: usize) -> io::Result<Self> {
+    pub fn attach(file: OwnedFd, id: Id, owner: Option<Owner>, room: usize) -> io::Result<Self> {
         let len = mapping::check(file.as_fd())?;
         let whole = if len <= room { Mapping::of(file.as_fd(), len).ok() } else { None };
         let (mapping, file) = match whole {
@@ -353,7 +354,12 @@ impl Arena {
 
     /// Can be read when the other process that owns it has ended (a zombie has).
     pub(super) fn owner(&self) -> Option<&OwnedFd> {
-        self.owner.as_ref()
+        self.owner.as_ref().and_then(Owner::pidfd)
+    }
+
+    /// Whether the other process that owns it is found to be gone, where there is no pidfd; asks for one again.
+    pub(super) fn misses_owner(&self) -> bool {
+        self.owner.as_ref().is_some_and(Owner::is_missing)
     }
 
     /// This process is about to fork: marks the block if it has a lease of it.

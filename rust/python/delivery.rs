@@ -12,7 +12,8 @@ use pyo3::types::PyBytes;
 use super::errors::guarded;
 use super::wrap::{self, Block};
 use crate::arena::census::Census;
-use crate::arena::message::{Place, Sending, owner};
+use crate::arena::message::{Place, Sending};
+use crate::arena::owner::Owner;
 use crate::arena::table::{Arena as Table, Id};
 use crate::arena::{Memory, fork, process};
 
@@ -125,7 +126,7 @@ pub(super) fn attach(identity: Id, file: RawFd, pid: i32, descriptor: RawFd) -> 
         #[expect(unsafe_code, reason = "a descriptor comes as a number")]
         // SAFETY: the caller has just received it and gives it away.
         let file = unsafe { OwnedFd::from_raw_fd(file) };
-        let owner = owner(&file, pid, descriptor);
+        let owner = Owner::of(&file, pid, descriptor);
         Ok(Arena(process::attach(file, identity, owner)?))
     })
 }

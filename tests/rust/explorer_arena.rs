@@ -14,5 +14,7 @@ pub mod mapping;
 mod mark;
 #[path = "explorer_operations.rs"]
 pub mod operations;
+#[path = "../../rust/arena/owner.rs"]
+mod owner;
 #[path = "../../rust/arena/table.rs"]
 mod table;

@@ -8,7 +8,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use _core::arena::Lease;
-use _core::arena::message::{Place, owner, path};
+use _core::arena::message::Place;
+use _core::arena::owner::{Owner, path};
 use _core::arena::pool::Pool;
 use _core::arena::process;
 use _core::arena::table::{Arena, Id};
@@ -88,7 +89,7 @@ fn attach(name: &[u64]) -> Arc<Arena> {
     }
     let open = std::fs::File::options().read(true).write(true).open(path(process, descriptor)).unwrap();
     let file: OwnedFd = open.into();
-    let owner = owner(&file, process, descriptor);
+    let owner = Owner::of(&file, process, descriptor);
     assert!(owner.is_some());
     process::attach(file, id, owner).unwrap()
 }
