@@ -57,6 +57,11 @@ TARGETS: tuple[Target, ...] = ("worker", "training")
 FOR_EVER = 10**9
 
 
+def at_each(step: Step, stride: int) -> Iterator[Step]:
+    """The step at each time that it can happen. (A function of its own, as the series are gone through later.)"""
+    return (replace(step, first=first) for first in count(1, stride))
+
+
 def refusals(stride: int) -> Iterator[Iterator[Step]]:
     """Each of the calls refused once, at each time that it is made; and from the first time on.
 
@@ -65,22 +70,22 @@ def refusals(stride: int) -> Iterator[Iterator[Step]]:
     for (call, errors), target, mark in product(CALLS.values(), TARGETS, (0, 3)):
         for number in errors:
             yield iter([Step(target, mark, call, number, 1, FOR_EVER)])
-            yield (Step(target, mark, call, number, first) for first in count(1, stride))
+            yield at_each(Step(target, mark, call, number), stride)
 
 
 def limits(stride: int) -> Iterator[Iterator[Step]]:
     """Limits of a process, from what is enough for nothing on."""
     for target, mark in product(TARGETS, (0, 3)):
-        yield (Step(target, mark, ADDRESS_SPACE, 4096 << power) for power in range(0, 30, stride))
-        yield (Step(target, mark, DESCRIPTORS, number) for number in range(1, 16, stride))
+        yield iter([Step(target, mark, ADDRESS_SPACE, 4096 << power) for power in range(0, 30, stride)])
+        yield iter([Step(target, mark, DESCRIPTORS, number) for number in range(1, 16, stride)])
     yield iter([Step("worker", 0, FILE_SIZE, 1)])
 
 
 def kills(stride: int) -> Iterator[Iterator[Step]]:
     """Each process killed at each system call, and at each call and return of its interpreter."""
     for target, mark in product(TARGETS, (0, 3)):
-        yield (Step(target, mark, -1, 0, first) for first in count(1, stride))
-        yield (Step(target, mark, None, 0, first) for first in count(1, stride * 5))
+        yield at_each(Step(target, mark, -1), stride)
+        yield at_each(Step(target, mark, None), stride * 5)
 
 
 @dataclass
@@ -91,7 +96,8 @@ class Summary:
     right: int = 0
     fallbacks: int = 0
     errors: int = 0
-    kills: int = 0
+    worker_kills: int = 0
+    training_kills: int = 0
     most_seconds: float = 0.0
     most_bytes_left: int = 0
     torchs: int = 0
@@ -99,12 +105,17 @@ class Summary:
     said: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def kills(self) -> int:
+        return self.worker_kills + self.training_kills
+
     def add(self, outcome: Outcome) -> None:
         self.cases += 1
         self.most_seconds = max(self.most_seconds, outcome.seconds)
         self.problems += [f"{outcome.step}: {problem}" for problem in outcome.problems]
         if outcome.step.number == 0 and outcome.happened:
-            self.kills += 1
+            self.worker_kills += outcome.step.target == "worker"
+            self.training_kills += outcome.step.target == "training"
         if outcome.report is not None:
             self.right += outcome.report.right == BATCHES
             self.fallbacks += outcome.report.fallbacks > 0
@@ -181,9 +192,18 @@ def main(what: str, stride: str = "1", seconds: str = "inf") -> int:
         series = [steps for of in kinds for steps in of(int(stride))]
         random.Random(stride).shuffle(series)
         summary = carried_out(series, tracer, time.monotonic() + float(seconds))
-    refused = {"cases": summary.cases - summary.kills, "fallbacks": summary.fallbacks, "errors": summary.errors}
-    note("refusals", **refused, most_seconds=summary.most_seconds)
-    note("kills", kills=summary.kills, most_bytes_left=summary.most_bytes_left)
+    if summary.cases > summary.kills:
+        refused = {"cases": summary.cases - summary.kills, "fallbacks": summary.fallbacks, "torchs": summary.torchs}
+        note("refusals", **refused, problems=len(summary.problems), most_seconds=summary.most_seconds)
+    if summary.kills:
+        killed = {"worker_kills": summary.worker_kills, "training_kills": summary.training_kills}
+        note(
+            "kills",
+            kills=summary.kills,
+            **killed,
+            problems=len(summary.problems),
+            most_bytes_left=summary.most_bytes_left,
+        )
     sys.stdout.write(json.dumps(vars(summary)) + "\n")
     return int(bool(summary.problems))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import gc
 import json
 import os
@@ -12,9 +11,10 @@ import threading
 import time
 from collections import Counter, deque
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import torch
@@ -26,7 +26,7 @@ from dpo_collate import delivery
 from dpo_collate.stats import PaddingMeter
 from loaders import COLLATOR, Batch, Pairs, Stream, expected, wrong
 
-TIMEOUT = 150
+Delivery = Literal["auto", "torch"]
 TEXT = ("chosen_input_ids", "chosen_labels", "rejected_input_ids", "rejected_labels", "margin")
 
 
@@ -68,7 +68,13 @@ class Loop:
 class Trainer:
     """Says once a round, as a line of JSON, what it has done and seen."""
 
-    def __init__(self, seed: int, say: int, seconds: float) -> None:
+    def __init__(self, seed: int, say: int, seconds: float, delivery: Delivery, *, to_be_killed: bool) -> None:
+        self.collator = replace(COLLATOR, delivery=delivery)
+        # By one that is killed no fork server is started: that and its workers would wait for each other for ever.
+        # (Each worker has what keeps its server, from multiprocessing; torch's waits for its parent's end.) Nor does
+        # torch's worker end which was not yet in its loop when its training process was killed.
+        self.begin = partial(end_without, os.getpid()) if to_be_killed else None
+        self.contexts = ["fork"] * 60 + ["spawn"] + ["forkserver"] * (not to_be_killed)
         self.seed, self.say, self.until = seed, say, time.monotonic() + seconds
         self.rng = random.Random(seed)
         self.kept: deque[tuple[Loop, Batch]] = deque()
@@ -79,7 +85,6 @@ class Trainer:
         self.descriptors: set[str] = set()
 
     def run(self) -> None:
-        faulthandler.enable()
         self.tell()  # from here on descriptors are counted
         self.descriptors = open_files()
         while time.monotonic() < self.until:
@@ -103,7 +108,7 @@ class Trainer:
         return left
 
     def tell(self, **more: Any) -> None:
-        line = {**self.said, "errors": self.errors, "differences": self.differences, "size": anonymous(), **more}
+        line = {**self.said, "errors": self.errors, "differences": self.differences, "size": sizes(), **more}
         os.write(self.say, json.dumps(line).encode() + b"\n")
         self.said, self.errors, self.differences = Counter(), Counter(), []
 
@@ -136,13 +141,13 @@ class Trainer:
         size, tile = rng.randrange(1, 120), 64 if kind == "images" else 16
         data = Tables(size) if kind == "tables" else Stream(size) if kind == "stream" else Pairs(size, tile)
         meter = PaddingMeter() if rng.random() < 0.3 else None
-        options: dict[str, Any] = {"collate_fn": COLLATOR if meter is None else meter.watch(COLLATOR)}
+        options: dict[str, Any] = {"collate_fn": self.collator if meter is None else meter.watch(self.collator)}
         if workers:
             options["prefetch_factor"] = rng.choice([1, 2, 2, 5])
             options["persistent_workers"] = rng.random() < 0.3
-            options["timeout"] = TIMEOUT
             # (one that is started anew imports everything, which takes seconds)
-            options["multiprocessing_context"] = rng.choice(["fork"] * 60 + ["spawn", "forkserver"])
+            options["multiprocessing_context"] = rng.choice(self.contexts)
+            options["worker_init_fn"] = self.begin
         if kind == "unordered" and workers:
             options["in_order"] = False
         loader: Any = DataLoader(data, batch_size=rng.choice([1, 2, 2, 3, 8]), num_workers=workers, **options)
@@ -249,10 +254,17 @@ class Trainer:
         loop.iterator = None
 
 
-def anonymous() -> int:
+def end_without(parent: int, _: int) -> None:
+    """Ends a worker whose training process is gone: torch's looks only for one that goes while it is in its loop."""
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def sizes() -> list[int]:
     """Bytes of this process's memory: its own, and that of arenas."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem")))
+    found = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Rss")}
+    return [1024 * int(found["RssAnon"]), 1024 * int(found["RssShmem"])]
 
 
 def open_files() -> set[str]:

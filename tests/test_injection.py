@@ -10,9 +10,11 @@ import os
 import platform
 import shutil
 import sys
+from itertools import product
 
 import pytest
 
+from injections import TARGETS, kills, limits, refusals
 from loaders import run
 
 STRIDE = os.environ.get("DPO_COLLATE_INJECTION", "151")
@@ -30,6 +32,14 @@ def test_a_part_of_all_refusals_and_kills() -> None:
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["problems"] == []
     assert said["cases"] > 12
-    assert said["kills"] > 6
+    assert said["worker_kills"] > 2
+    assert said["training_kills"] > 2
     assert said["fallbacks"] > 2
     assert said["most_bytes_left"] == 0
+
+
+def test_all_that_there_is_has_both_processes_at_both_marks() -> None:
+    """Series are made first and gone through afterwards."""
+    for series in (refusals, limits, kills):
+        firsts = [next(steps) for steps in [*series(1)]]
+        assert {(step.target, step.mark) for step in firsts} == {*product(TARGETS, (0, 3))}
