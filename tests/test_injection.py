@@ -17,7 +17,7 @@ import pytest
 from injections import TARGETS, kills, limits, refusals
 from loaders import run
 
-STRIDE = os.environ.get("DPO_COLLATE_INJECTION", "151")
+STRIDE = os.environ.get("DPO_COLLATE_INJECTION", "401")
 """Of the steps at which processes are killed, every so manieth."""
 
 pytestmark = [

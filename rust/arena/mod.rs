@@ -41,7 +41,8 @@
 //! counted, so its blocks are not used again; never too early. If it was the receiver, its workers end as
 //! well, and the file goes with their mappings. If it was the owner, nobody takes blocks of this arena any
 //! more; whoever drops the last lease that it has, or receives the next message of any arena, finds that
-//! the owner is dead (a pidfd can be read), takes its leases and messages for void (`abandoned`), gives back
+//! the owner is dead (a pidfd can be read; or, where no descriptor was left for one until then, no process has the id
+//! under which the owner was seen), takes its leases and messages for void (`abandoned`), gives back
 //! all memory that nobody sees, and forgets the arena. A block that the owner was emptying when it was killed is
 //! emptied once more: the word says that it was the owner, so that what another thread here empties is left to
 //! that one. (Marks of the owner's forks stay: what they made may live on. Their memory goes with the mappings.)
