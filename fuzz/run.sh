@@ -29,21 +29,24 @@ each=$(((seconds + ${#targets[@]} - 1) / ${#targets[@]}))
 for name in "${targets[@]}"; do
     mkdir -p "artifacts/$name" "target/corpus/$name"
     log=target/$name.log
-    touch "$log.begun"
+    started=$SECONDS
+    crashes=0
     # One input takes a millisecond; one that takes ten seconds is a hang.
     if ! "$target/$host/release/$name" -max_total_time="$each" -max_len=1024 -len_control=10 -timeout=10 \
         -rss_limit_mb=2048 -print_final_stats=1 -artifact_prefix="artifacts/$name/" \
         "target/corpus/$name" "corpus/$name" >"$log" 2>&1; then
         status=1
+        crashes=1
         grep -A1 'panicked at\|ERROR: ' "$log" || true
         echo "found: fuzz/$(sed -n 's/.*Test unit written to //p' "$log" | head -1)"
     fi
     executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -1)
-    printf '%-8s %10d inputs, %5d edges, %d s\n' "$name" "${executions:-0}" "${edges:-0}" "$each"
+    took=$((SECONDS - started))
+    printf '%-8s %10d inputs, %5d edges, %d s\n' "$name" "${executions:-0}" "${edges:-0}" "$took"
     if [[ -n ${DPO_COLLATE_FIGURES:-} ]]; then
-        printf '{"executions": %d, "seconds": %d, "crashes": %d, "most_edges_%s": %d}\n' "${executions:-0}" "$each" \
-            "$(find "artifacts/$name" -type f -newer "$log.begun" | wc -l)" "$name" "${edges:-0}" >>"$DPO_COLLATE_FIGURES/fuzz.jsonl"
+        printf '{"executions": %d, "seconds": %d, "crashes": %d, "most_edges_%s": %d}\n' "${executions:-0}" "$took" \
+            "$crashes" "$name" "${edges:-0}" >>"$DPO_COLLATE_FIGURES/fuzz.jsonl"
     fi
 done
 exit "$status"

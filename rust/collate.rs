@@ -64,8 +64,9 @@ impl Collated {
             for row in &planned.rows {
                 let taken: &mut Taken = &mut found[first + row.part];
                 taken.rows += 1;
-                taken.tokens += row.content;
-                taken.cells += row.cells;
+                // A matrix of no arrays may have more of them than memory: of no columns, or only of its longest row.
+                taken.tokens = taken.tokens.saturating_add(row.content);
+                taken.cells = taken.cells.saturating_add(row.cells);
                 taken.truncated += usize::from(row.is_truncated());
             }
             if let Some(last) = found.last_mut().filter(|_| planned.flat) {

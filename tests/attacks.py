@@ -311,13 +311,17 @@ def _given(samples: list[Any]) -> Any:
 # --- the attack ------------------------------------------------------------------------------------------------
 
 
-def plain(batch: Any) -> Any:
+def plain(batch: Any, depth: int = 0) -> Any:
     """Everything that a batch says; reading it would show memory that is gone."""
     kind = type(batch)  # some say that they are of another
+    if depth > 64:
+        return kind.__name__
     if issubclass(kind, dict):
-        return {str(key): plain(value) for key, value in dict.items(batch)}
+        return {str(key): plain(value, depth + 1) for key, value in dict.items(batch)}
     if kind in {list, tuple}:
-        return [plain(value) for value in batch] if not any(value is batch for value in batch) else kind.__name__
+        return [plain(value, depth + 1) for value in batch]
+    if kind is torch.Tensor and (batch.is_meta or batch.is_sparse or batch.is_quantized):  # an extra key's
+        return str(batch.dtype), list(batch.shape), "values that no list can have"
     if kind in {torch.Tensor, np.ndarray} and np.prod(batch.shape, dtype=float) < 10**5:
         return (str(batch.dtype), list(batch.shape), batch.tolist())
     return batch if kind in {int, float, str} else kind.__name__

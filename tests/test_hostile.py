@@ -224,6 +224,28 @@ def test_images_without_end_are_refused_where_they_are_looked_at(kind: str) -> N
         assert problem.kind == "too_large"
 
 
+def test_check_of_images_of_more_bytes_than_there_are_addresses() -> None:
+    images = {"pixel_values": torch.zeros(1).expand(2**31, 2**31), "image_flags": [1]}
+    problems = check([pair(**images)], PreferenceCollator(pad_token_id=0)).problems
+    assert {problem.kind for problem in problems} == {"image_flags"}
+
+
+STRANGE = {
+    "meta": torch.ones(3, device="meta"),
+    "sparse": torch.eye(2).to_sparse(),
+    "deep": hostile.nested(500),
+    "itself": hostile.itself(),
+}
+
+
+@pytest.mark.parametrize("value", STRANGE.values(), ids=STRANGE)
+def test_an_extra_key_of_any_kind_comes_through(value: Any) -> None:
+    """And the judge of attacks can look at it."""
+    batch = PreferenceCollator(pad_token_id=0, extra_keys="list")([pair(a=value)])
+    assert batch["a"][0] is value
+    assert len(attacks.plain(batch)["a"]) == 1
+
+
 def emptied(act_on: str) -> list[Any]:
     """Nested lists, of which an element frees the others while they are read."""
     rows: list[Any] = [[1.5 + index for index in range(50)] for _ in range(20)]
@@ -341,6 +363,13 @@ def test_check_of_images_that_lie_as_their_negatives() -> None:
     views = {"pixel_values": tiles.conj().imag, "image_flags": [1, 1]}
     plain = {"pixel_values": torch.tensor([[-2.0], [-4.0]]), "image_flags": [1, 1]}
     problems = check([pair(**views), pair(**plain)], PreferenceCollator(pad_token_id=0)).problems
+    assert [problem.message for problem in problems] == ["row 1: the same pair as row 0"]
+
+
+def test_check_of_one_value_that_lies_with_a_stride() -> None:
+    strided = {"pixel_values": torch.ones(2)[::2], "image_flags": [1]}
+    plain = {"pixel_values": torch.ones(1), "image_flags": [1]}
+    problems = check([pair(**strided), pair(**plain)], PreferenceCollator(pad_token_id=0)).problems
     assert [problem.message for problem in problems] == ["row 1: the same pair as row 0"]
 
 

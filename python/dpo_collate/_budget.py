@@ -47,7 +47,8 @@ _TOO_LARGE = "{} is too large: there is no memory for a copy of it"
 
 def is_no_memory(error: Exception) -> bool:
     """Whether it says that there is no memory."""
-    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+    said = ("can't allocate memory", "Storage size calculation overflowed")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
 
 
 @contextmanager

@@ -195,7 +195,9 @@ def _digest_of(found: dict[str, list[Entry]]) -> bytes:
                 import torch  # noqa: PLC0415 - there are tensors, so it is there
 
                 # (What a tensor says may be the negative, or the conjugate, of what lies there.)
-                tiles = tiles.resolve_conj().resolve_neg().contiguous().flatten().view(torch.uint8).numpy()
+                tiles = tiles.resolve_conj().resolve_neg().contiguous()
+                # (Of one value any stride is contiguous, but then it cannot be viewed as bytes.)
+                tiles = tiles.as_strided((tiles.numel(),), (1,)).view(torch.uint8).numpy()
             digest.update(np.ascontiguousarray(tiles).view(np.uint8).data)
     return digest.digest()
 

@@ -55,6 +55,14 @@ fn what_is_left_out_takes_nothing() {
     assert_eq!(taken, [Taken { matrix: 1, part: 0, rows: 2, tokens: 3, cells: 6, truncated: 0 }]);
 }
 
+#[test]
+fn rows_without_arrays_may_have_more_cells_than_memory() {
+    let longest = column(Content::MaxLength);
+    let wide = Length { min_length: usize::MAX, ..length() };
+    let matrix = Matrix { length: wide, ..matrix(&[&[0]], vec![longest]) };
+    assert_eq!(taken(&layout(&["prompt", "answer"], vec![matrix], vec![])), [(0, 0, 2, 3, usize::MAX, 0)]);
+}
+
 proptest! {
     #![proptest_config(cases())]
 

@@ -173,7 +173,8 @@ impl Node {
             None => (None, None),
         };
         let nulls = seldom(u, if has_bits { -1 } else { 0 }, any_number)?;
-        let change = if u.ratio(1, 12)? { Some(self.any_change(u, buffers.len())?) } else { None };
+        let resized = changes.iter().any(Changes::resizes);
+        let change = if u.ratio(1, 12)? { Some(self.any_change(u, buffers.len(), resized)?) } else { None };
         let misaligned = u.arbitrary()?;
         let data = Data { length, nulls, offset, buffers, children, dictionary, misaligned };
         Ok((data, Changes { change, children: changes, dictionary: values }))
@@ -188,13 +189,18 @@ impl Node {
         }
     }
 
-    /// A change that can be found out, or makes no difference.
-    fn any_change(&self, u: &mut Bytes<'_>, buffers: usize) -> Result<Change> {
+    /// A change that can be found out, or makes no difference; a child may have another number of rows by then.
+    fn any_change(&self, u: &mut Bytes<'_>, buffers: usize, resized: bool) -> Result<Change> {
         const TOO_MUCH: [i64; 5] = [i64::MAX, i64::MAX - 1, i64::MIN, -1, i64::MAX - 9];
         let number = *u.choose(&TOO_MUCH)?;
-        let is_checked = !matches!(self.holds, Holds::Bits | Holds::Numbers(1)) && self.takes_memory();
-        Ok(match u.int_in_range(0..=9_u8)? {
+        let is_checked = match self.holds {
             // Of bits and bytes there may be so many, for all that can be known.
+            Holds::Bits | Holds::Numbers(1) => false,
+            // These are compared with their children, who may say the same.
+            Holds::Fields | Holds::Fixed(_) => self.takes_memory() && !resized,
+            _ => self.takes_memory(),
+        };
+        Ok(match u.int_in_range(0..=9_u8)? {
             0 if is_checked => Change::Length(number),
             1 if is_checked => Change::Offset(number),
             0 | 1 => Change::Length(-1),
@@ -234,6 +240,10 @@ pub(crate) struct Changes {
 }
 
 impl Changes {
+    fn resizes(&self) -> bool {
+        matches!(self.change, Some(Change::Length(_) | Change::Offset(_)))
+    }
+
     pub(crate) fn apply(&self, record: &mut ArrowArray) {
         for (index, changes) in self.children.iter().enumerate() {
             changes.apply(child(record, index));

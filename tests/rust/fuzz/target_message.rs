@@ -170,10 +170,7 @@ impl Both {
                 _ => {}
             }
         }
-        let mut bytes = any_size(u)?;
-        if self.is_spoilt && self.training.blocks().is_none() {
-            bytes = bytes.min(1 << 20); // a table that says so has gigabytes to be copied
-        }
+        let bytes = any_size(u)?;
         let expected = self
             .in_flight
             .iter()
@@ -189,6 +186,9 @@ impl Both {
     }
 
     fn receive(&mut self, place: Place, bytes: usize, value: Option<u8>) -> std::result::Result<(), Error> {
+        // A table that says so has gigabytes to be copied.
+        let copies = self.is_spoilt && self.training.blocks().is_none();
+        let bytes = if copies { bytes.min(1 << 20) } else { bytes };
         let (lease, offset) = self.training.receive(place, bytes)?;
         assert!(offset.checked_add(bytes).is_some_and(|end| end <= lease.bytes()), "{offset} {bytes}");
         Self::is_among_blocks(&self.training, &lease);
