@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NUMPY = PreferenceCollator(pad_token_id=0, return_tensors="np")
-SECONDS = os.environ.get("DPO_COLLATE_ATTACK_SECONDS", "4")
+SECONDS = os.environ.get("DPO_COLLATE_ATTACK_SECONDS", "2")
 
 
 @pytest.fixture(scope="module", autouse=True)
