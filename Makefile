@@ -134,13 +134,16 @@ loom: ## Run the protocol of leases under loom, and through more of its states (
 	DPO_COLLATE_EXPLORE=1 RUSTFLAGS="--cfg loom" cargo test --quiet --locked --release --test rust --target-dir target/loom \
 		-- --nocapture every_state
 
+# What these say is counted where figures are asked for.
+NOTED = 2>&1 | $(BIN)/python tests/figures.py
+
 VALGRIND := valgrind --quiet --leak-check=full --show-leak-kinds=definite --errors-for-leak-kinds=definite --error-exitcode=1
 
 .PHONY: valgrind
-valgrind: ## Run the Rust tests under valgrind (which has to be installed)
+valgrind: $(BIN)/python ## Run the Rust tests under valgrind (which has to be installed)
 	@# valgrind does not know the system call that tells when another process ends (pidfd_open); and states are many.
 	PROPTEST_CASES=8 cargo test --quiet --locked --test rust --config 'target."cfg(all())".runner = "$(VALGRIND)"' \
-		-- --skip what_a_killed_owner_sent --skip every_state
+		-- --skip what_a_killed_owner_sent --skip every_state $(NOTED) valgrind errors=0
 
 # Seconds of fuzzing, all targets together. With SANITIZER=address what is read out of bounds is found as well.
 SECONDS := 300
@@ -152,9 +155,11 @@ fuzz: ## Fuzz the Rust core: make fuzz SECONDS=600 (needs a C++ compiler)
 
 # Of Python's own there are undefined values, and what is made once is lost when it ends: both are for the tests in Rust.
 .PHONY: valgrind-python
+# (Nor would anybody wait for the search for what is lost: it goes through the 32 GiB of addresses that are kept for blocks.)
 valgrind-python: build ## Run the Python boundary, without torch, under valgrind (which has to be installed; minutes)
-	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --quiet --error-exitcode=1 --undef-value-errors=no \
-		--suppressions=tests/valgrind.supp $(BIN)/python tests/boundary_alone.py
+	PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --quiet --error-exitcode=1 --leak-check=no \
+		--undef-value-errors=no --suppressions=tests/valgrind.supp $(BIN)/python tests/boundary_alone.py \
+		$(NOTED) valgrind errors=0
 
 BOUNDARY := tests/test_safety.py tests/test_errors.py tests/test_arrow_hostile.py tests/test_arrow_errors.py
 
@@ -172,13 +177,14 @@ leaks: build ## Call every entry point, also with what it refuses, for SECONDS: 
 .PHONY: debug-malloc
 debug-malloc: build ## Test the boundary where freed memory is overwritten, with all of Python's own checks
 	PYTHONMALLOC=debug MALLOC_PERTURB_=165 $(BIN)/python -X dev -m pytest --quiet -p no:cacheprovider $(BOUNDARY) \
-		tests/test_memory.py tests/test_media.py
+		tests/test_memory.py tests/test_media.py $(NOTED) debug-malloc
 
 .PHONY: parallel
 parallel: build ## Test the boundary with each test in four threads at once (pytest-run-parallel)
 	$(BIN)/python -m pip install --quiet --upgrade --no-deps --target target/parallel pytest-run-parallel
+	@# (Its plugin is loaded by its name: it is in the path.)
 	PYTHONPATH=target/parallel $(BIN)/python -m pytest --quiet --parallel-threads=4 \
-		tests/test_errors.py tests/test_arrow_errors.py tests/test_named.py
+		tests/test_errors.py tests/test_arrow_errors.py tests/test_named.py $(NOTED) parallel most_threads=4
 
 .PHONY: bench
 bench: build ## Measure: kernels, collation, delivery, plans, checks against other ways; draw docs/loader.png
