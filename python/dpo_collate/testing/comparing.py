@@ -48,7 +48,7 @@ def facts(value: Any, place: str = "samples") -> Iterator[tuple[str, str, Any]]:
         yield from ((place, name, getattr(value, name)) for name in names)
         yield place, "strides", (value.stride(), value.storage_offset())
         yield place, "values", value.tolist() if value.numel() <= _FEW else ...
-        yield place, "memory", bytes(value.untyped_storage())
+        yield place, "memory", _memory(value)
     elif isinstance(value, np.ndarray):
         yield from ((place, name, str(getattr(value, name))) for name in ("dtype", "shape", "strides", "flags"))
         yield place, "values", repr(value.tolist()) if value.size <= _FEW else ...
@@ -65,6 +65,12 @@ def facts(value: Any, place: str = "samples") -> Iterator[tuple[str, str, Any]]:
             yield from facts(item, f"{place}[{key!r}]")
     else:
         yield place, "value", repr(value)
+
+
+def _memory(tensor: torch.Tensor) -> bytes:
+    """Every byte of the storage that a tensor lies in."""
+    whole = torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
+    return whole.cpu().numpy().tobytes()
 
 
 _FEW = 64

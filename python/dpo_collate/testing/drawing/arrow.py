@@ -19,6 +19,7 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from .kinds import FLOATS, INTS, holds
+from .picking import pick
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -77,7 +78,7 @@ def _junk(dimensions: int, dtype: np.dtype[Any], size: int = 2) -> _Cell:
 def _values(draw: st.DrawFn, cells: Sequence[_Cell], dtype: np.dtype[Any]) -> Any:
     """All values, one after the other; those that nobody may read may be null."""
     flat = [cell.values.reshape(-1) for cell in cells]
-    before = draw(st.sampled_from([0, 0, 1, 7, 9]))
+    before = pick(draw, [0, 0, 1, 7, 9])
     values = np.concatenate([np.ones(before, dtype), *flat])
     hidden = np.repeat([True, *(cell.hidden for cell in cells)], [before, *map(len, flat)])
     return pa.array(values, mask=hidden if draw(st.booleans()) else None).slice(before)
@@ -87,7 +88,7 @@ def _lists(  # noqa: PLR0913 - it calls itself with all of them
     draw: st.DrawFn, cells: Sequence[_Cell], nulls: Sequence[bool], dimensions: int, dtype: np.dtype[Any], *, even: bool
 ) -> Any:
     """Arrays of so many dimensions as lists of lists, of fixed sizes only if they are `even`."""
-    before = [_junk(dimensions - 1, dtype)] * draw(st.sampled_from([0, 0, 0, 1, 3]))
+    before = [_junk(dimensions - 1, dtype)] * pick(draw, [0, 0, 0, 1, 3])
     if dimensions == 1:
         inner = _values(draw, [*before, *cells], dtype)
     else:
@@ -98,7 +99,7 @@ def _lists(  # noqa: PLR0913 - it calls itself with all of them
     kinds = ["list", "large"]
     if even and len(set(lengths)) == 1 and lengths[0] > 0:
         kinds += ["fixed"] * 2
-    kind = draw(st.sampled_from(kinds))
+    kind = pick(draw, kinds)
     mask = pa.array(nulls, pa.bool_())
     if kind == "fixed":
         return pa.FixedSizeListArray.from_arrays(inner.slice(len(before)), lengths[0], mask=mask)
@@ -127,7 +128,7 @@ def _nested(
     given = [len(array) for array in arrays if array is not None] or [2]
     # Of equal lengths, so that they may be lists of a fixed size.
     junk = _junk(dimensions, dtype, given[0] if dimensions == 1 else 2)
-    behind = draw(st.sampled_from([junk, _junk(dimensions, dtype, 0)]))
+    behind = pick(draw, [junk, _junk(dimensions, dtype, 0)])
     cells = around([behind if array is None else _Cell(array) for array in arrays], junk)
     nulls = around([array is None for array in arrays], draw(st.booleans()))
     # A list of no lists says how long they would be if they are of a fixed size, and else does not.
@@ -154,7 +155,7 @@ def _fixed(
         ("arrow.fixed_shape_tensor", json.dumps({"shape": shape})),
         ("arrow.fixed_shape_tensor", json.dumps({"shape": shape, "permutation": list(range(len(shape)))})),
     ]
-    return _nested(draw, flat, 1, dtype, around), _extension(*draw(st.sampled_from(types)))
+    return _nested(draw, flat, 1, dtype, around), _extension(*pick(draw, types))
 
 
 def _variable(
@@ -164,12 +165,12 @@ def _variable(
     dimensions = next(array.ndim for array in arrays if array is not None)
     flat = [None if array is None else array.reshape(-1) for array in arrays]
     sizes = [None if array is None else np.array(array.shape, np.int32) for array in arrays]
-    width = draw(st.sampled_from(["int32", "int64"]))
+    width = pick(draw, ["int32", "int64"])
     columns = [_nested(draw, flat, 1, dtype, around), _nested(draw, sizes, 1, np.dtype(width), around)]
     mask = pa.array(around([array is None for array in arrays], junk=False))
     struct = pa.StructArray.from_arrays(columns, ["data", "shape"], mask=mask)
     ray = _extension("ray.data.arrow_variable_shaped_tensor", str(dimensions))
-    return struct, draw(st.sampled_from([ray, _extension("arrow.variable_shape_tensor", "{}")]))
+    return struct, pick(draw, [ray, _extension("arrow.variable_shape_tensor", "{}")])
 
 
 Column = tuple[Any, dict[str, str], list[Any]]
@@ -185,7 +186,7 @@ def array_column(draw: st.DrawFn, values: Sequence[NDArray | None], around: _Aro
     (dimensions,) = {array.ndim for array in there}
     kinds = ["nested", "nested", "Array3D", "variable"]
     kinds += ["fixed"] * 2 if len({array.shape for array in there}) == 1 else []
-    kind = "nested" if around.common else draw(st.sampled_from(kinds))
+    kind = "nested" if around.common else pick(draw, kinds)
     if kind == "fixed":
         return *_fixed(draw, values, dtype, around), list(values)
     if kind == "variable":
@@ -207,7 +208,7 @@ def _type_of(draw: st.DrawFn, numbers: list[Any], around: _Around) -> np.dtype[A
     """A dtype that holds all of them."""
     floats = any(isinstance(number, float) for number in numbers)
     dtypes = FLOATS[around.common :] if floats else (*INTS, "int64")
-    return np.dtype(draw(st.sampled_from([dtype for dtype in dtypes if holds(dtype, numbers)])))
+    return np.dtype(pick(draw, [dtype for dtype in dtypes if holds(dtype, numbers)]))
 
 
 def row_column(draw: st.DrawFn, values: Sequence[Any], around: _Around, *, boxed: bool = False) -> Column:
@@ -299,8 +300,8 @@ def tables(  # noqa: PLR0913 - Hypothesis' draw is not one that callers give
     """
     samples = rectangular(plain, names)
     assume(samples[0])  # a table without columns has no rows
-    around = _Around(draw(st.sampled_from([0, 0, 1, 3])), draw(st.sampled_from([0, 0, 1])), common)
-    flags = draw(st.sampled_from(["int64", "bool", "uint8"]))
+    around = _Around(pick(draw, [0, 0, 1, 3]), pick(draw, [0, 0, 1]), common)
+    flags = pick(draw, ["int64", "bool", "uint8"])
     fields, arrays, columns = [], [], {}
     for key in samples[0]:
         values = [sample[key] for sample in samples]

@@ -17,6 +17,8 @@ import numpy.typing as npt
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dpo_collate.testing.reference.collating import Number
 
 NDArray: TypeAlias = npt.NDArray[Any]
@@ -93,7 +95,7 @@ class Convertible:
         return np.array(self.values, dtype)
 
 
-def _torch_kinds(values: list[Number], name: str) -> Kinds:
+def _torch_kinds(values: list[Number], name: str, *, constant: bool) -> Kinds:
     dtype: torch.dtype = getattr(torch, name)
 
     def spread(columns: int) -> torch.Tensor:
@@ -113,7 +115,7 @@ def _torch_kinds(values: list[Number], name: str) -> Kinds:
         f"subclass: torch {name}": lambda: plain().as_subclass(OwnTensor),
         f"subclass: parameter {name}": lambda: torch.nn.Parameter(plain(), requires_grad=dtype.is_floating_point),
     }
-    if values and all(repr(value) == repr(values[0]) for value in values):
+    if constant:
         kinds[f"torch view: {name} expanded"] = lambda: plain()[:1].expand(len(values))
     if dtype in (torch.float32, torch.float64):
         # Its memory holds the negative of its values.
@@ -123,7 +125,7 @@ def _torch_kinds(values: list[Number], name: str) -> Kinds:
     return kinds
 
 
-def _numpy_kinds(values: list[Number], dtype: str) -> Kinds:
+def _numpy_kinds(values: list[Number], dtype: str, *, constant: bool) -> Kinds:
     def plain() -> NDArray:
         return np.array(values, dtype)
 
@@ -143,7 +145,7 @@ def _numpy_kinds(values: list[Number], dtype: str) -> Kinds:
         "byte-swapped": lambda: plain().astype(plain().dtype.newbyteorder()),
         "misaligned": lambda: np.frombuffer(b"\1" + plain().tobytes(), dtype, len(values), 1),
     }
-    if values and all(repr(value) == repr(values[0]) for value in values):
+    if constant:
         views["broadcast"] = lambda: np.broadcast_to(plain()[:1], len(values))
     return {
         f"numpy: {dtype}": plain,
@@ -153,20 +155,25 @@ def _numpy_kinds(values: list[Number], dtype: str) -> Kinds:
     }
 
 
-def holds(dtype: str, values: list[Number]) -> bool:
+_LIMITS = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in INTS if dtype != "bool"} | {
+    "bool": (0, 1)
+}
+
+
+def holds(dtype: str, values: Sequence[Number]) -> bool:
     """Whether a dtype has each of the values, exactly."""
-    if dtype == "bool":
-        return set(values) <= {0, 1}
     if dtype in INTS:
-        limits = np.iinfo(dtype)
-        return all(limits.min <= value <= limits.max for value in values)
+        least, greatest = _LIMITS[dtype]
+        return all(least <= value <= greatest for value in values)
     with np.errstate(over="ignore"):
         return repr(np.array(values, dtype).tolist()) == repr([float(value) for value in values])
 
 
 def row_kinds(values: list[Number]) -> Kinds:
     """Every kind of object that can hold the row."""
-    integers = all(isinstance(value, int) for value in values)
+    # A long row has few different values: each is looked at once. (0.0 is not -0.0, and 1 not 1.0.)
+    different = list({repr(value): value for value in values}.values())
+    integers, constant = all(isinstance(value, int) for value in different), len(different) == 1
     wide = "int64" if integers else "float64"
     kinds: Kinds = {
         "list": lambda: list(values),
@@ -180,13 +187,13 @@ def row_kinds(values: list[Number]) -> Kinds:
         kinds["subclass: int"] = lambda: [Token(value) for value in values]
         kinds["buffer: array.array"] = lambda: array.array("q", [int(value) for value in values])
         kinds["buffer: memoryview"] = lambda: memoryview(array.array("q", [int(value) for value in values]))
-        if holds("bool", values):
+        if holds("bool", different):
             kinds["list: bools"] = lambda: [bool(value) for value in values]
             kinds["scalars: numpy bool"] = lambda: [np.bool_(value) for value in values]
     for dtype in INTS if integers else FLOATS:
-        if holds(dtype, values):
-            kinds |= _torch_kinds(values, dtype) | _numpy_kinds(values, dtype)
-    if not integers and all(repr(value) == repr(torch.tensor(value).bfloat16().item()) for value in values):
+        if holds(dtype, different):
+            kinds |= _torch_kinds(values, dtype, constant=constant) | _numpy_kinds(values, dtype, constant=constant)
+    if not integers and all(repr(value) == repr(torch.tensor(value).bfloat16().item()) for value in different):
         kinds["torch: bfloat16"] = lambda: torch.tensor(values, dtype=torch.bfloat16)
     return kinds
 

@@ -11,6 +11,7 @@ from dpo_collate.image_tokens import ImageTokens
 from dpo_collate.layout import Layout
 from dpo_collate.named import NAMES
 
+from .picking import pick
 from .tables import IDS, layouts, wild_layouts
 
 if TYPE_CHECKING:
@@ -80,10 +81,10 @@ def _options(draw: st.DrawFn, layout: Any, given: Mapping[str, Any]) -> dict[str
         for name in ("images", "blank_image", "image_tokens"):
             choices.pop(name, None)
     names = draw(st.lists(st.sampled_from(sorted(choices.keys() - given.keys())), unique=True, max_size=4))
-    found = {name: draw(st.sampled_from(choices[name])) for name in names}
+    found = {name: pick(draw, choices[name]) for name in names}
     rounded = isinstance(layout, Layout) and any(matrix.length.buckets for matrix in layout.matrices)
     if rounded or "buckets" in given:
         found.pop("row_multiple_of", None)  # of which buckets would have to be multiples
     if not {"buckets", "pad_to_multiple_of"} & given.keys():
-        found |= draw(st.sampled_from(WIDTHS))
+        found |= pick(draw, WIDTHS)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from hypothesis import strategies as st
@@ -13,14 +14,19 @@ T = TypeVar("T")
 
 
 def pick(draw: st.DrawFn, choices: Sequence[T]) -> T:
-    """What ``draw(st.sampled_from(choices))`` is, in a third of the time: strategies of integers are kept.
+    """What ``draw(st.sampled_from(choices))`` is, in a third of the time: no strategy is made.
 
     There is always one draw, be there only one choice: a simpler choice made before must not shift all that follows, or
     counterexamples do not shrink.
     """
-    return choices[draw(st.integers(0, len(choices) - 1))]
+    return choices[draw(_less_than(len(choices)))]
 
 
 def seldom(draw: st.DrawFn, one_in: int) -> bool:
     """Once in so many times; shrinks to never."""
-    return draw(st.integers(0, one_in - 1)) == one_in - 1
+    return draw(_less_than(one_in)) == one_in - 1
+
+
+@cache
+def _less_than(number: int) -> st.SearchStrategy[int]:
+    return st.integers(0, number - 1)

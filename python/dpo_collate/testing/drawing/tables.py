@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dpo_collate.layout import RESERVED, Column, Layout, Length, Matrix, Media, Scalar
 
+from .picking import pick
 from .rows import domains
 
 if TYPE_CHECKING:
@@ -35,15 +36,15 @@ IDS = st.fixed_dictionaries(
 @st.composite
 def matrix_lengths(draw: st.DrawFn) -> Length:
     """How wide a matrix may be."""
-    row_multiple_of = draw(st.sampled_from([1, 1, 2, 6]))
-    buckets = tuple(bucket * row_multiple_of for bucket in draw(st.sampled_from([(), (), (4, 12, 2000), (2000, 1, 9)])))
+    row_multiple_of = pick(draw, [1, 1, 2, 6])
+    buckets = tuple(bucket * row_multiple_of for bucket in pick(draw, [(), (), (4, 12, 2000), (2000, 1, 9)]))
     return Length(
-        max_length=draw(st.sampled_from([None, None, None, None, 1, 4, 8])),
+        max_length=pick(draw, [None, None, None, None, 1, 4, 8]),
         truncation_mode=draw(
             st.sampled_from(["keep_start", "keep_start", "keep_end", "keep_end", "keep_end", "error"])
         ),
-        min_length=draw(st.sampled_from([0, 0, 3, 20])),
-        multiple_of=1 if buckets else draw(st.sampled_from([1, 1, 4, 7])),
+        min_length=pick(draw, [0, 0, 3, 20]),
+        multiple_of=1 if buckets else pick(draw, [1, 1, 4, 7]),
         buckets=buckets,
         row_multiple_of=row_multiple_of,
     )
@@ -64,30 +65,30 @@ CELLS = ("tokens", "ones", "{}_labels", "{}_mask")
 @st.composite
 def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int], *, left: bool = False) -> Column:
     """One column of a matrix whose rows have so many segments."""
-    of = draw(st.sampled_from([*CELLS, *COUNTS, *PER_ROW]))
+    of = pick(draw, [*CELLS, *COUNTS, *PER_ROW])
     dtype: DType
     if of in PER_ROW:
-        return Column(name, of, dtype=draw(st.sampled_from(("int64", "int32"))))
-    on = draw(st.sampled_from([None, None, None, None, (), (0,), (segments - 1,), tuple(range(segments))]))
+        return Column(name, of, dtype=pick(draw, ("int64", "int32")))
+    on = pick(draw, [None, None, None, None, (), (0,), (segments - 1,), tuple(range(segments))])
     if of in COUNTS:
-        dtype = draw(st.sampled_from(("int64", "int32")))
+        dtype = pick(draw, ("int64", "int32"))
         more = ["continue", "continue"] if of == "position" and on is None and not left else []
-        pad = draw(st.sampled_from([*_pads(dtype, ids), *more]))
-        return Column(name, of, pad, dtype, on=on, start=draw(st.sampled_from([0, 0, 1, -3, 2**20])))
-    differs_from: Any = draw(st.sampled_from([None, None, None, 0, 1, -100, *ids]))
+        pad = pick(draw, [*_pads(dtype, ids), *more])
+        return Column(name, of, pad, dtype, on=on, start=pick(draw, [0, 0, 1, -3, 2**20]))
+    differs_from: Any = pick(draw, [None, None, None, 0, 1, -100, *ids])
     optional, default = False, None  # type: bool, Any
     if "{}" in of:
-        optional, default = draw(st.sampled_from([(False, None), (False, None), (True, None), (False, "ones")]))
+        optional, default = pick(draw, [(False, None), (False, None), (True, None), (False, "ones")])
     shows_all = of == "tokens" and differs_from is None
-    dtype = draw(st.sampled_from([dtype for dtype in DTYPES if dtype != "bool" or not shows_all]))
+    dtype = pick(draw, [dtype for dtype in DTYPES if dtype != "bool" or not shows_all])
     return Column(
         name,
         of,
-        draw(st.sampled_from(_pads(dtype, ids))),
+        pick(draw, _pads(dtype, ids)),
         dtype,
         on=on,
-        skip=draw(st.sampled_from([0, 0, 0, 1, 3])),
-        shift=draw(st.sampled_from([0, 0, 0, 1, 2])),
+        skip=pick(draw, [0, 0, 0, 1, 3]),
+        shift=pick(draw, [0, 0, 0, 1, 2]),
         differs_from=differs_from,
         optional=optional,
         default=default,
@@ -98,8 +99,8 @@ def columns(draw: st.DrawFn, name: str, segments: int, ids: dict[str, int], *, l
 @st.composite
 def matrices(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Matrix:
     """The matrix of that index."""
-    rows = draw(st.sampled_from(ROWS))
-    tokens = draw(st.sampled_from(["{}_input_ids", "{}_ids"]))
+    rows = pick(draw, ROWS)
+    tokens = pick(draw, ["{}_input_ids", "{}_ids"])
     names = [f"column_{index}_{at}" for at in range(draw(st.integers(1, 4)))]
     if len(rows) == 1 and index == 0:
         # Names that the samples have as well.
@@ -116,13 +117,13 @@ def matrices(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Matrix:
 def _shapes(draw: st.DrawFn, names: Sequence[str], segments: int, ids: dict[str, int]) -> dict[str, Any]:
     """All of a matrix but which tokens it has."""
     flat = draw(st.booleans())
-    side = draw(st.sampled_from(["left", "right"])) if not flat else "right"
+    side = pick(draw, ["left", "right"]) if not flat else "right"
     return {
         "columns": tuple(draw(columns(name, segments, ids, left=side == "left")) for name in names),
         "side": side,
         "flat": flat,
-        "tail": draw(st.sampled_from(["segment", "outside"])),
-        "drop_last": draw(st.sampled_from([0, 0, 0, 1, 3])),
+        "tail": pick(draw, ["segment", "outside"]),
+        "drop_last": pick(draw, [0, 0, 0, 1, 3]),
         "optional": draw(st.integers(0, 3)) == 3,
     }
 
@@ -132,9 +133,9 @@ def media(draw: st.DrawFn) -> tuple[Media, ...]:
     """Images, with or without flags, and what is stacked."""
     optional = draw(st.integers(0, 3)) > 0
     blank = (3, 2) if optional and draw(st.booleans()) else None
-    tiles = draw(st.sampled_from([("pixel_values",), ("chosen_pixels", "rejected_pixels"), ("pixels", "pixels")]))
+    tiles = pick(draw, [("pixel_values",), ("chosen_pixels", "rejected_pixels"), ("pixels", "pixels")])
     if draw(st.booleans()):
-        dtype = draw(st.sampled_from(MEDIA_DTYPES))
+        dtype = pick(draw, MEDIA_DTYPES)
         return (Media("pixel_values", tiles, optional=optional, blank=blank, dtype=dtype), *draw(stacked("sizes")))
     flags = Media(
         "flags",
@@ -163,23 +164,23 @@ MEDIA_DTYPES: tuple[MediaDType | None, ...] = (
 @st.composite
 def stacked(draw: st.DrawFn, name: str) -> tuple[Media, ...]:
     """None, or one that has a first dimension of its own."""
-    combine: Combine | None = draw(st.sampled_from(["stack", "pad", "pad", None]))
+    combine: Combine | None = pick(draw, ["stack", "pad", "pad", None])
     if combine is None:
         return ()
-    keys = draw(st.sampled_from([(name,), (name, name), (f"chosen_{name}", f"rejected_{name}")]))
-    dtype = draw(st.sampled_from(MEDIA_DTYPES))
-    pad = draw(st.sampled_from([0, 1, -1.5, 0.5] if str(dtype).startswith("float") else [0, 1, 1]))
+    keys = pick(draw, [(name,), (name, name), (f"chosen_{name}", f"rejected_{name}")])
+    dtype = pick(draw, MEDIA_DTYPES)
+    pad = pick(draw, [0, 1, -1.5, 0.5] if str(dtype).startswith("float") else [0, 1, 1])
     return (Media(name, keys, combine=combine, pad=pad, dtype=dtype, optional=draw(st.booleans())),)
 
 
 @st.composite
 def scalars(draw: st.DrawFn, index: int, ids: dict[str, int]) -> Scalar:
     """Numbers of the samples."""
-    dtype = draw(st.sampled_from((*DTYPES, None)))
+    dtype = pick(draw, (*DTYPES, None))
     pads = [pad for pad in _pads(dtype or "float64", ids) if not isinstance(pad, str)]
-    default = draw(st.sampled_from([None, None, *pads]))
+    default = pick(draw, [None, None, *pads])
     keys = tuple(f"number_{index}_{part}" for part in range(draw(st.integers(1, 2))))
-    name = draw(st.sampled_from([keys[0], f"numbers_{index}"]))
+    name = pick(draw, [keys[0], f"numbers_{index}"])
     return Scalar(name, keys, dtype, default=default, optional=draw(st.booleans()))
 
 
@@ -194,13 +195,13 @@ def layouts(draw: st.DrawFn, ids: dict[str, int]) -> Layout:
         matrices=tuple(draw(matrices(index, ids)) for index in range(draw(st.integers(1, 2)))),
         media=draw(media()) if draw(st.booleans()) else (),
         scalars=tuple(draw(scalars(index, ids)) for index in range(draw(st.integers(0, 2)))),
-        constants=draw(st.sampled_from(CONSTANTS)),
-        order=draw(st.sampled_from(["grouped", "interleaved"])),
+        constants=pick(draw, CONSTANTS),
+        order=pick(draw, ["grouped", "interleaved"]),
         unbatch=draw(st.integers(0, 3)) == 3,
-        extra=draw(st.sampled_from(["drop", "list", "stack", "error"])),
-        reserved=draw(st.sampled_from([(), RESERVED])),
-        ignored=draw(st.sampled_from([(), ("chosen_note",)])),
-        returns=draw(st.sampled_from([None, "sample"])),
+        extra=pick(draw, ["drop", "list", "stack", "error"]),
+        reserved=pick(draw, [(), RESERVED]),
+        ignored=pick(draw, [(), ("chosen_note",)]),
+        returns=pick(draw, [None, "sample"]),
     )
     if draw(st.integers(0, 3)) == 3:
         extra = "drop" if layout.extra in {"list", "stack"} else layout.extra
@@ -230,32 +231,30 @@ STEMS = ("chosen", "rejected", "", "KL")
 @st.composite
 def wild_layouts(draw: st.DrawFn, ids: dict[str, int]) -> Layout:
     """A table of which each "*" becomes what there is."""
-    tokens = draw(st.sampled_from(["{}_input_ids", "{}_ids"]))
+    tokens = pick(draw, ["{}_input_ids", "{}_ids"])
     names = [f"{{}}_column_{at}" for at in range(draw(st.integers(1, 3)))]
     wild = Matrix(rows=(("*",),), tokens=tokens, length=draw(matrix_lengths()), **draw(_shapes(names, 1, ids)))
     fixed = Matrix(
         rows=(("prompt",),),
-        tokens=draw(st.sampled_from([tokens, "{}_tokens"])),
+        tokens=pick(draw, [tokens, "{}_tokens"]),
         length=draw(matrix_lengths()),
         **draw(_shapes(["prompts"], 1, ids)),
     )
     of_media = [Media("*_image", ("*_image",)), Media("one_image", ("one_image",))]
     of_scalars = [
-        Scalar(
-            "*_logps", ("*_logps",), draw(st.sampled_from(["float32", "float64", None])), optional=draw(st.booleans())
-        ),
+        Scalar("*_logps", ("*_logps",), pick(draw, ["float32", "float64", None]), optional=draw(st.booleans())),
         Scalar("ref", ("ref_logps",), optional=True),
-        Scalar("*_note", ("*_note",), None, default=draw(st.sampled_from([None, 0.5]))),
+        Scalar("*_note", ("*_note",), None, default=pick(draw, [None, 0.5])),
     ]
     return Layout(
         "wild",
-        matrices=tuple(draw(st.permutations([wild, *draw(st.sampled_from([[], [fixed]]))]))),
+        matrices=tuple(draw(st.permutations([wild, *pick(draw, [[], [fixed]])]))),
         media=tuple(draw(st.permutations(of_media))[: draw(st.integers(0, 2))]),
         scalars=tuple(draw(st.permutations(of_scalars))[: draw(st.integers(0, 3))]),
-        order=draw(st.sampled_from(["grouped", "interleaved"])),
-        extra=draw(st.sampled_from(["drop", "list"])),
+        order=pick(draw, ["grouped", "interleaved"]),
+        extra=pick(draw, ["drop", "list"]),
         reserved=(),
-        returns=draw(st.sampled_from([None, "sample"])),
+        returns=pick(draw, [None, "sample"]),
     )
 
 

@@ -17,8 +17,8 @@ from dpo_collate.testing.drawing.kinds import KINDS
 from dpo_collate.testing.drawing.media import ARRAY_DTYPES, TILE_DTYPES
 from dpo_collate.testing.drawing.options import ANY, MEANINGLESS, NAMED
 from dpo_collate.testing.drawing.picking import pick
-from dpo_collate.testing.drawing.strategies import arrow_tables, collators, layouts
-from dpo_collate.testing.drawing.tables import IDS
+from dpo_collate.testing.drawing.strategies import arrow_tables, collators
+from dpo_collate.testing.drawing.tables import IDS, layouts, wild_layouts
 from dpo_collate.testing.reference.collating import reference_batch
 from dpo_collate.testing.reference.meant import meant
 
@@ -149,9 +149,4 @@ def _made(draw: st.DrawFn, subject: str) -> tuple[Any, tuple[str, ...]]:
 def _layouts(subject: str, ids: dict[str, int]) -> st.SearchStrategy[Any]:
     if subject in NAMES:
         return st.just(subject)
-    tables = layouts(wildcards=subject == "wildcards", **ids)
-    return (
-        tables.filter(lambda table: "*" in repr([matrix.rows for matrix in table.matrices]))
-        if subject == "wildcards"
-        else tables
-    )
+    return wild_layouts(ids) if subject == "wildcards" else layouts(ids)

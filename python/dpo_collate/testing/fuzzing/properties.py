@@ -33,6 +33,11 @@ def told(value: Any) -> Told:
     return (type(value).__name__, repr(value))
 
 
+def refused(found: Told) -> bool:
+    """Whether there is an error instead of a batch."""
+    return isinstance(found, tuple) and found[0] == "an error"
+
+
 def outcome(collate: Any, samples: Any, min_length: int | None = None) -> tuple[Told, str]:
     """What a call comes to, and the sentence of an error."""
     options = {} if min_length is None else {"min_length": min_length}
@@ -68,7 +73,7 @@ def broken(  # noqa: PLR0911, PLR0913 - one for each property
     found, said = outcome(collate, samples, min_length)
     if found != expected:
         return "the batch is not what the layout says" + (f" ({said})" if said else ""), found
-    if found[0] == "an error" and not re.search(r"\bsamples?\b", said):
+    if refused(found) and not re.search(r"\bsamples?\b", said):
         return f"the error does not name the sample: {said}", found
     if fingerprint(samples) != before:
         return "the samples have changed", found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from hypothesis import HealthCheck, Phase, Verbosity, errors, given, seed, settings
 
 from .cases import ALL_KINDS, ARROW, Case, cases
-from .properties import broken, can_fork, through_a_worker
+from .properties import broken, can_fork, refused, through_a_worker
 from .scripts import write_script, written
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class _Round:
             self.tried.append(case)
             totals.batches += 1
             totals.rows[case.subject] += case.rows
-            totals.refused += case.expected[0] == "an error"
+            totals.refused += refused(case.expected)
             totals.kinds[case.subject, case.kind] += 1
             totals.options.update((case.subject, option) for option in case.options)
         code = None if self.last is None else written(case)
