@@ -187,12 +187,13 @@ def _rows(draw: st.DrawFn, whole: _Batch, images: Sample) -> Sample:
                 ids[stem] = sample[key] = with_tokens(draw, some, counted.get(stem, {}), _ordinary(meant))
                 continue
             tokens = ids.get(stem, [0] * length[stem])
-            labelled = _labelled(draw, tokens, holds[key], meant) if template.endswith("labels") else None
-            found = row(draw, len(tokens), numbers) if labelled is None else labelled
+            found = row(draw, len(tokens), numbers)
+            if template.endswith("labels"):
+                found = _labelled(draw, tokens, holds[key], meant) or found
             if template not in whole.left_out:
                 sample[key] = found
-    absent = sorted(holds.keys() - sample.keys() - whole.needed)
-    sample.update(dict.fromkeys(key for key in absent if seldom(draw, 6)))
+    nones = [key for key in sorted(holds.keys() - whole.needed) if seldom(draw, 6)]
+    sample.update(dict.fromkeys(key for key in nones if key not in sample))
     return sample
 
 
@@ -212,9 +213,9 @@ def _labelled(draw: st.DrawFn, ids: Sequence[Number], dtype: str, meant: Meant) 
     """Every second time, and where they can be labels, the tokens but for those of a prompt."""
     masked = meant.label_pad_token_id
     least, greatest = RANGES.get(dtype, (0, -1))
-    if draw(st.booleans()) or not all(isinstance(id_, int) and least <= id_ <= greatest for id_ in (*ids, masked)):
+    others, prompt = draw(st.booleans()), draw(st.integers(0, len(ids)))
+    if others or not all(isinstance(id_, int) and least <= id_ <= greatest for id_ in (*ids, masked)):
         return None
-    prompt = draw(st.integers(0, len(ids)))
     return [*[masked] * prompt, *ids[prompt:]]
 
 
@@ -316,12 +317,13 @@ def _numbers_of(draw: st.DrawFn, scalar: Scalar, meant: Meant) -> Sample:
     if scalar.dtype is None:
         return {key: pick(draw, (None, "a name", ("anything",), 0, 0.5)) for key in scalar.keys}
     numbers = values(scalar.dtype, tuple(meant.ids.values()))
-    keys = [key for key in scalar.keys if scalar.default is None or draw(st.booleans())]
-    return {key: draw(numbers) for key in keys}
+    found = {key: (draw(numbers), draw(st.booleans())) for key in scalar.keys}
+    return {key: number for key, (number, there) in found.items() if there or scalar.default is None}
 
 
 def _others(draw: st.DrawFn, layout: Layout) -> int | None:
-    return draw(st.integers(0, 2)) if layout.extra != "error" and draw(st.booleans()) else None
+    there, size = draw(st.booleans()), draw(st.integers(0, 2))
+    return size if there and layout.extra != "error" else None
 
 
 def _other_values(first: int, size: int) -> Sample:

@@ -70,13 +70,18 @@ def dressed(draw: st.DrawFn, plain: Mapping[str, Any], makers: Makers, allowed: 
     """The sample, each value as an object of one of these families."""
     if not allowed:
         return dict(plain)
-    return {key: _object(draw, kinds_of(key, value, makers), allowed) for key, value in plain.items()}
+    # As many draws whatever the sample has, as it may lose keys while it shrinks.
+    numbers = {key: draw(_NUMBERS) for key in makers}
+    return {key: _object(numbers.get(key, 0), kinds_of(key, value, makers), allowed) for key, value in plain.items()}
 
 
-def _object(draw: st.DrawFn, kinds: Kinds, allowed: Sequence[str]) -> Any:
+_NUMBERS = st.integers(0, 4095)
+"""What chooses a family and one of its kinds."""
+
+
+def _object(number: int, kinds: Kinds, allowed: Sequence[str]) -> Any:
     """One of the kinds of these families, each family as likely as the others; the plainest if there is none."""
     by_family = [[make for name, make in kinds.items() if family(name) == one] for one in allowed]
     found = [makers for makers in by_family if makers] or [[next(iter(kinds.values()))]]
-    number = draw(st.integers(0, 4095))  # one draw for both
     makers = found[number % len(found)]
     return makers[number // len(found) % len(makers)]()

@@ -11,7 +11,7 @@ from dpo_collate.image_tokens import ImageTokens
 from dpo_collate.layout import Layout
 from dpo_collate.named import NAMES
 
-from .picking import pick
+from .picking import pick, seldom
 from .tables import IDS, layouts, wild_layouts
 
 if TYPE_CHECKING:
@@ -80,8 +80,9 @@ def _options(draw: st.DrawFn, layout: Any, given: Mapping[str, Any]) -> dict[str
     if "media" in given:
         for name in ("images", "blank_image", "image_tokens"):
             choices.pop(name, None)
-    names = draw(st.lists(st.sampled_from(sorted(choices.keys() - given.keys())), unique=True, max_size=4))
-    found = {name: pick(draw, choices[name]) for name in names}
+    # As many draws whichever are there: so each can go while a counterexample shrinks.
+    drawn = {name: (seldom(draw, 5), pick(draw, choices[name])) for name in sorted(choices.keys() - given.keys())}
+    found = {name: value for name, (there, value) in drawn.items() if there}
     rounded = isinstance(layout, Layout) and any(matrix.length.buckets for matrix in layout.matrices)
     if rounded or "buckets" in given:
         found.pop("row_multiple_of", None)  # of which buckets would have to be multiples

@@ -213,9 +213,10 @@ def collators(
 ) -> st.SearchStrategy[PreferenceCollator]:
     """Collators of named layouts with options, and of tables of one's own.
 
-    Options are up to four of those that make sense with the layout, with small numbers: ``max_length`` 1 to 9, widths
-    in multiples of 7 or 8 or in buckets of 6, 12 and 1200, image tokens of id 7. The pad id is 0, 1, 151643 or -1, the
-    label pad id -100, 0 or -1. ``media``, ``scalars``, ``max_batch_bytes`` and ``delivery`` are as they are by default.
+    Of the options that make sense with the layout each is given one time in five, with small numbers: ``max_length`` 1
+    to 9, image tokens of id 7. Widths are in multiples of 7 or 8, in buckets of 6, 12 and 1200, or not rounded. The pad
+    id is 0, 1, 151643 or -1, the label pad id -100, 0 or -1. ``media``, ``scalars``, ``max_batch_bytes`` and
+    ``delivery`` are as they are by default.
 
     Args:
         layouts: What layouts to make collators of; None: in equal parts the named ones, tables of one's own
