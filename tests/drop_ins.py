@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import peers
 from dpo_collate.testing.drawing.kinds import number_kinds, row_kinds, tile_kinds
-from dpo_collate.testing.reference.collating import Array
+from dpo_collate.testing.reference.cells import Array
 from dpo_collate.trainers import (
     internvl_gpt_oss,
     llamafactory,

@@ -17,7 +17,7 @@ from dpo_collate import Layout, PreferenceCollator, dpo_collate
 from dpo_collate.layout import Column, Length, Matrix
 from dpo_collate.named import SEPARATE
 from dpo_collate.testing.comparing import fingerprint, outcome
-from dpo_collate.testing.reference.collating import Array
+from dpo_collate.testing.reference.cells import Array
 from sentences import OF_A_MAPPING
 
 # --- wrong options --------------------------------------------------------------------------------

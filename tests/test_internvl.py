@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpo_collate.testing.comparing import fingerprint, outcome
-from dpo_collate.testing.reference.collating import Array
+from dpo_collate.testing.reference.cells import Array
 from dpo_collate.trainers.internvl import concat_pad_data_collator, dpo_concat_pad_data_collator
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dpo_collate.testing.reference.collating import Number
+    from dpo_collate.testing.reference.cells import Number
 
 NDArray: TypeAlias = npt.NDArray[Any]
 Kinds: TypeAlias = dict[str, Callable[[], Any]]

@@ -96,7 +96,7 @@ def fuzz(
     """Try batches until time is over, a whole round of ``EXAMPLES`` at a time. Ctrl-C ends it early.
 
     Args:
-        subjects: What is tried, in turn: see ``fuzz_cases.SUBJECTS``. One of which something is found is left out from
+        subjects: What is tried, in turn: see ``cases.SUBJECTS``. One of which something is found is left out from
             then on.
         seconds: How long.
         seed: The same seed draws the same batches, as far as time goes.

@@ -6,12 +6,11 @@ Python numbers, one cell at a time. A batch is made in this order:
 1. Samples that are tuples get the names of their parts; a table with wildcards becomes the table of the first sample.
 2. Each matrix: a row joins its segments, and a window of it is kept (:func:`_window`); the width is that of the longest
    row, rounded up (:func:`_width`); each column shows something of every token that is kept, and padding elsewhere.
-3. Media (``reference_media``), unless truncation could have cut what stands for them (``reference_image_tokens``).
+3. Media (``media.py``), unless truncation could have cut what stands for them (``image_tokens.py``).
 4. Numbers, constants, and the keys that the layout does not name.
 
 It says which exception a wrong sample raises, not in which words; of a sample with several faults it may find another
-one first. What numbers and cells are is said in ``reference_cells``, what a ``"*"`` becomes in
-``reference_wildcards``.
+one first. What numbers and cells are is said in ``cells.py``, what a ``"*"`` becomes in ``wildcards.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .cells import RANGES, Array, Number, cell, numbers, single
+from .cells import Array, Number, cell, numbers, single
 from .image_tokens import counted_images
 from .meant import Meant, meant
 from .media import check_truncated, combined, entries, found_media
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from dpo_collate.layout import Column, Fill, Layout, Length, Matrix, Scalar
-
-__all__ = ["RANGES", "Array", "Number", "reference_batch", "reference_collate"]
 
 Sample: TypeAlias = Mapping[Any, Any]
 
