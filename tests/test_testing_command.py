@@ -379,3 +379,19 @@ def test_workers_send_what_is_made_here() -> None:
     assert [batches[index][0] for index in range(len(batches))] == ["a batch", "a batch", "an error"]
     assert properties._as_it_is(sample) is sample
     assert fingerprint(sample) == fingerprint(sample)
+
+
+def test_nan_is_not_a_change() -> None:
+    samples = [{"margin": torch.tensor(float("nan"))}]
+    before = fingerprint(samples)
+    assert fingerprint(samples) == before
+    samples[0]["margin"].fill_(0)
+    assert fingerprint(samples) != before
+
+
+def test_a_table_of_which_a_batch_is_one_array() -> None:
+    table = Layout("own", (Matrix((("chosen",),), (Column("ids"),), tokens="{}_ids"),), returns="ids")
+    collate = PreferenceCollator(table, pad_token_id=0)
+    samples = [{"chosen_ids": [1]}]
+    expected, _ = properties.outcome(collate, samples)
+    assert broken(collate, samples, expected) is None

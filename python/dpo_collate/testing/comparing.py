@@ -47,7 +47,7 @@ def facts(value: Any, place: str = "samples") -> Iterator[tuple[str, str, Any]]:
         names = ("dtype", "shape", "requires_grad", "_version")
         yield from ((place, name, getattr(value, name)) for name in names)
         yield place, "strides", (value.stride(), value.storage_offset())
-        yield place, "values", value.tolist() if value.numel() <= _FEW else ...
+        yield place, "values", repr(value.tolist()) if value.numel() <= _FEW else ...  # a NaN equals itself
         yield place, "memory", _memory(value)
     elif isinstance(value, np.ndarray):
         yield from ((place, name, str(getattr(value, name))) for name in ("dtype", "shape", "strides", "flags"))
