@@ -137,7 +137,11 @@ def test_every_kind_is_of_a_family() -> None:
 def test_named_batches_are_valid(name: str) -> None:
     found = drawn(batches(name, kinds="plain"), 25)
     assert accepted(PreferenceCollator(name, pad_token_id=0), found) == 25
-    assert {1, 4} <= {len(batch) for batch in found} <= {1, 2, 3, 4}
+    assert {len(batch) for batch in found} <= {1, 2, 3, 4}
+
+
+def test_batches_are_of_every_size() -> None:
+    assert {len(batch) for batch in drawn(batches(kinds="plain", unnamed_keys=False), 60)} == {1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("name", DROP_INS)
