@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from .samples import dressed, kinds, plain_batches
 from .searching import drawn, size, smallest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
 
     from hypothesis import strategies as st
 
@@ -36,17 +37,19 @@ _FEW = 15
 """Of so many examples there is a closer look at what takes several calls."""
 
 _LONG = 3000
+_LATE = "the {:g} s are over"
 _UNSEEN = "it cannot be seen: {!r} is broken"
 _OF_ONE = ("picklable", "thread-safe", "no leak", "DataLoader worker")
 
 
-def check_collator(
+def check_collator(  # noqa: PLR0913 - a collator, a contract, and how long and hard it is tried
     collator: Callable[[list[Any]], Any],
     contract: str | Contract | Any = "separate",
     *,
     seed: int = 0,
     max_examples: int = 60,
     properties: Collection[str] | None = None,
+    seconds: float = 60,
 ) -> Report:
     """Checks a collator: any callable that makes a batch of a list of samples.
 
@@ -61,6 +64,8 @@ def check_collator(
         seed: Of the search.
         max_examples: So many random batches.
         properties: The names of those to check; None: all.
+        seconds: A check of a slow collator ends about then, and the report says what was skipped. (A call that does
+            not return is waited for.)
 
     Returns:
         A report: ``report.broken``, ``report.advice``, ``report.ok``; to print it, or ``report.raise_for_broken()``.
@@ -79,7 +84,7 @@ def check_collator(
     unknown = [name for name in properties or () if name not in PROPERTIES]
     if unknown:
         raise ValueError(f"properties={properties!r}: expected some of {', '.join(map(repr, PROPERTIES))}")
-    check = _Check(collator, contract_of(contract), seed, max_examples, frozenset(properties or PROPERTIES))
+    check = _Check(collator, contract_of(contract), seed, max_examples, frozenset(properties or PROPERTIES), seconds)
     with warnings.catch_warnings():
         # What a collator warns of is no finding.
         warnings.simplefilter("ignore")
@@ -93,6 +98,7 @@ class _Check:
     seed: int
     max_examples: int
     wanted: frozenset[str]
+    seconds: float
     broken: dict[str, Broken] = field(default_factory=dict)
     passed: dict[str, None] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
@@ -101,6 +107,7 @@ class _Check:
     last: tuple[Plain, dict[Any, Any] | None] | None = None
 
     def __post_init__(self) -> None:
+        self.end = time.monotonic() + self.seconds
         try:
             self.pristine = copy.deepcopy(self.collator)
         except Exception:  # noqa: BLE001 - whatever an object of somebody else does
@@ -165,15 +172,42 @@ class _Check:
         if "deterministic" in self.broken and name in {"empty rows", "long row", "input kinds"}:
             self.skipped[name] = _UNSEEN.format("deterministic")
             return
-        first = next((plain for plain in examples if shows(plain) is not None), None)
+        first = next((plain for plain in self.in_time(examples) if shows(plain) is not None), None)
         if first is None:
-            self.passed[name] = None
+            self.holds(name)
             return
-        found = smallest(
-            strategy, lambda plain: self.valid(plain) and shows(plain) is not None, first, self.max_examples, self.seed
-        )
+        found = self.smallest(strategy, lambda plain: shows(plain) is not None, first)
         sentence = shows(found) or shows(first) or "now and then it does"
         self.say(name, sentence, changed_by(found))
+
+    def smallest(self, strategy: st.SearchStrategy[Plain], shows: Callable[[Plain], bool], first: Plain) -> Plain:
+        """The smallest valid samples that show something, as the first do."""
+        return smallest(
+            strategy,
+            lambda plain: self.valid(plain) and shows(plain),
+            first,
+            count=self.max_examples,
+            seed=self.seed,
+            late=self.late,
+        )
+
+    def holds(self, name: str) -> None:
+        """Notes that nothing was found, if all was tried."""
+        if self.late():
+            self.skipped[name] = _LATE.format(self.seconds)
+        else:
+            self.passed[name] = None
+
+    def in_time(self, examples: list[Plain]) -> Iterator[Plain]:
+        """The examples, until the time is over."""
+        for plain in examples:
+            if self.late():
+                return
+            yield plain
+
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.end
 
     def needed(self, name: str) -> bool:
         """Whether a property is looked at: if it is wanted, or if others depend on it."""
@@ -196,7 +230,7 @@ class _Check:
     def facets(self, examples: list[Plain], strategy: st.SearchStrategy[Plain]) -> None:
         """Looks at batches, facet by facet."""
         first: dict[str, Plain] = {}
-        for plain in examples:
+        for plain in self.in_time(examples):
             for name in self.look(plain):
                 first.setdefault(name, plain)
         for name in [name for name in PROPERTIES if name in first]:
@@ -204,15 +238,17 @@ class _Check:
                 continue
 
             def shows(plain: Plain, name: str = name) -> bool:
-                return self.valid(plain) and name in self.look(plain)
+                return name in self.look(plain)
 
-            found = smallest(strategy, shows, first[name], self.max_examples, self.seed)
+            found = self.smallest(strategy, shows, first[name])
             # What is not so each time is no fault of this facet.
             if "deterministic" in self.broken and not all(shows(found) for _ in range(5)):
                 continue
             self.say(name, self.look(found).get(name, "now and then it does"), found)
         seen = facets(self.contract, examples)
-        self.passed |= dict.fromkeys(name for name in PROPERTIES if name in seen and name not in first)
+        for name in PROPERTIES:
+            if name in seen and name not in first:
+                self.holds(name)
 
     def look(self, plain: Plain) -> Findings:
         """What is wrong with the batch of these samples."""
@@ -313,9 +349,10 @@ class _Check:
 
     def once(self, examples: list[Plain]) -> None:
         """What takes one typical batch to see."""
-        good = [plain for plain in examples if "collates" not in self.look(plain)]
+        good = [plain for plain in self.in_time(examples) if "collates" not in self.look(plain)]
         if not good:
-            self.skipped |= dict.fromkeys(("bad samples", *_OF_ONE), "valid samples are not collated")
+            why = _LATE.format(self.seconds) if self.late() else "valid samples are not collated"
+            self.skipped |= dict.fromkeys(("bad samples", *_OF_ONE), why)
             return
         typical = min([plain for plain in good if len(plain) > 1] or good, key=size)
         if "bad samples" in self.wanted:
@@ -325,6 +362,9 @@ class _Check:
             else:
                 self.broken["bad samples"] = Broken("bad samples", *advice)
         make = partial(dressed, typical, self.contract)
+        begin = time.monotonic()
+        self.call(typical)
+        took = time.monotonic() - begin
         unsteady = [name for name in ("deterministic", "independent of earlier calls") if name in self.broken]
         for name in _OF_ONE:
             if name not in self.wanted:
@@ -332,8 +372,14 @@ class _Check:
             if unsteady and name not in {"picklable", "no leak"}:
                 self.skipped[name] = _UNSEEN.format(unsteady[0])
                 continue
+            tried, calls = trying.TRIES[name]
+            if calls * took > self.end - time.monotonic():
+                self.skipped[name] = (
+                    f"{calls} calls of {took:.2g} s take longer than what is left of {self.seconds:g} s"
+                )
+                continue
             try:
-                sentence = trying.TRIES[name](self.collator, make)
+                sentence = tried(self.collator, make)
             except trying.Skipped as why:
                 self.skipped[name] = str(why)
                 continue

@@ -17,10 +17,11 @@ from dpo_collate.layout import Column
 from dpo_collate.testing.comparing import difference, dtype_of, first_cell, is_array, numpy_of, unequal
 from dpo_collate.testing.reference.collating import reference_collate
 
+from .aligning import Alignment, ambiguous
 from .samples import EXTRA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     import numpy.typing as npt
 
@@ -202,20 +203,19 @@ class _Looking:
 
     def aligned(
         self, name: str, grids: dict[str, NDArray], real: NDArray, *, left: bool, flat: bool
-    ) -> _Aligned | None:
+    ) -> Alignment | None:
         """How the batch's rows lie: where the right ones are best found in it."""
         wanted = {other: numpy_of(self.expected[other]) for other in grids}
         found, expected = grids[name], wanted[name]
-        candidates = [_Aligned(real, left=left)]
+        candidates = [Alignment(real, left=left)]
         if not flat:
-            candidates += [_Aligned(real, left=left, flipped=True)]
-            candidates += [
-                replace(each, order=order) for each in candidates for order in _orders(each, found, expected)
-            ]
+            candidates += [Alignment(real, left=left, flipped=True)]
+            moved = [each.reordered(found, expected) for each in candidates]
+            candidates += [each for each in moved if each is not None]
         every = [each for each in candidates if all(each.equal(grids[key], wanted[key]) for key in grids)]
         by_ids = [each for each in candidates if each.content(found, expected).all()]
         best = (every or by_ids or candidates)[0]
-        if not every and not flat and _alike(expected, real):
+        if not every and not flat and ambiguous(expected, real):
             # Which row is which cannot be told, so that what is said of them might not be true.
             return None
         if best.order is not None:
@@ -224,7 +224,7 @@ class _Looking:
         if best.flipped and not real.all():
             self.say("padding side", f"{name!r} is padded on the {'right' if left else 'left'}: {_rows(found)}")
         if found.shape[1] != expected.shape[1]:
-            if not best.content(found, expected).any() or not best.surplus(found, self.contract.pad_token_id):
+            if not best.content(found, expected).any() or not best.surplus(found):
                 cells = f"{_rows(found)}, expected {_rows(expected)}"
                 self.say(facet(name), f"{name!r} has other tokens: {cells}")
                 return None
@@ -234,7 +234,7 @@ class _Looking:
                 self.say("shapes", f"{other!r} has the shape {[*grid.shape]}, but {name!r} {[*found.shape]}")
         return best
 
-    def ids(self, name: str, found: NDArray, aligned: _Aligned) -> NDArray:
+    def ids(self, name: str, found: NDArray, aligned: Alignment) -> NDArray:
         """Looks at ids; which rows have the right ones."""
         expected = numpy_of(self.expected[name])
         theirs, right, _ = aligned.common(found, expected)
@@ -245,7 +245,7 @@ class _Looking:
         return rows
 
     def column(  # noqa: PLR0913, PLR0917 - all that is known of the column
-        self, name: str, column: Column, found: NDArray, aligned: _Aligned, rows: NDArray, ids: str
+        self, name: str, column: Column, found: NDArray, aligned: Alignment, rows: NDArray, ids: str
     ) -> None:
         """Looks at what is parallel to ids, in those rows that have the right ones."""
         theirs, right, real = aligned.common(found, numpy_of(self.expected[name]))
@@ -371,88 +371,3 @@ def _same(found: Any, expected: Any) -> bool:
 
 def _same_tiles(found: NDArray, expected: NDArray) -> bool:
     return sorted(map(bytes, found)) == sorted(map(bytes, expected))
-
-
-def _contents(grid: NDArray, real: NDArray) -> list[tuple[Any, ...]]:
-    return [tuple(row[cells].tolist()) for row, cells in zip(grid, real, strict=True)]
-
-
-def _alike(grid: NDArray, real: NDArray) -> bool:
-    """Whether some rows have the same tokens, or look as if they had."""
-    return min(len({*_contents(grid, real)}), len({*map(tuple, grid.tolist())})) < len(grid)
-
-
-def _orders(each: _Aligned, found: NDArray, expected: NDArray) -> Iterator[tuple[int, ...]]:
-    """The orders in which the right rows are found, but for their own."""
-    theirs, right, real = each.common(found, expected)
-    at: dict[int, int] = {}
-    # (Rows of few tokens, or of none, are found in others: they come last.)
-    for index in sorted(range(len(right)), key=lambda row: -int(real[row].sum())):
-        row, cells = right[index], real[index]
-        free = [other for other in range(len(theirs)) if other not in at.values()]
-        match = [other for other in free if (theirs[other] == row).all()]
-        match += [other for other in free if (theirs[other][cells] == row[cells]).all() and _ends(theirs[other], cells)]
-        if not match:
-            return
-        at[index] = match[0]
-    order = tuple(at[index] for index in range(len(right)))
-    if order != (*range(len(order)),):
-        yield order
-
-
-def _ends(row: NDArray, cells: NDArray) -> bool:
-    """Whether what lies beside the cells of a row is the same number everywhere, as padding is."""
-    return len({*row[~cells].tolist()}) <= 1
-
-
-@dataclass(frozen=True, eq=False)
-class _Aligned:
-    """How the rows of a batch lie, compared with the right ones.
-
-    Attributes:
-        real: Which cells of the right rows are tokens.
-        left: Whether the right ones are padded on the left.
-        flipped: Whether the batch's are padded on the other side.
-        order: Where each right row is in the batch; None: where it should be.
-    """
-
-    real: NDArray
-    left: bool
-    flipped: bool = False
-    order: tuple[int, ...] | None = None
-
-    def common(self, found: NDArray, expected: NDArray) -> tuple[NDArray, NDArray, NDArray]:
-        """Both, and which cells are tokens, in the right order, on the side that the batch has, as wide as both are."""
-        real = self.real
-        if self.flipped:
-            expected = _flipped(expected, self.real, left=self.left)
-            real = _flipped(real, self.real, left=self.left)
-        width = min(found.shape[1], expected.shape[1])
-        cells = slice(-width, None) if self.left != self.flipped and width else slice(width)
-        if self.order is not None:
-            found = found[list(self.order)]
-        return found[:, cells], expected[:, cells], real[:, cells]
-
-    def content(self, found: NDArray, expected: NDArray) -> NDArray:
-        """Which rows have the right tokens."""
-        theirs, right, real = self.common(found, expected)
-        return np.asarray((~unequal(theirs, right) | ~real).all(axis=1))
-
-    def equal(self, found: NDArray, expected: NDArray) -> bool:
-        """Whether all cells are right."""
-        theirs, right, _ = self.common(found, expected)
-        return found.shape == expected.shape and not unequal(theirs, right).any()
-
-    def surplus(self, found: NDArray, pad: int) -> bool:
-        """Whether what the batch's rows have more than the right ones is padding, or all of it the same number."""
-        width = self.real.shape[1]
-        if found.shape[1] <= width:
-            return True
-        more = found[:, : found.shape[1] - width] if self.left != self.flipped else found[:, width:]
-        return bool((more == pad).all()) or len({*more.ravel().tolist()}) == 1
-
-
-def _flipped(grid: NDArray, real: NDArray, *, left: bool) -> NDArray:
-    """The rows with their padding on the other side: on the left, or if that is where it is, on the right."""
-    parts = [(row[cells], row[~cells]) for row, cells in zip(grid, real, strict=True)]
-    return np.array([np.concatenate(pair if left else pair[::-1]) for pair in parts]).reshape(grid.shape)

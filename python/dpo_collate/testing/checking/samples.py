@@ -98,7 +98,7 @@ def plain_batches(draw: st.DrawFn, contract: Contract, least: int = 1, most: int
     for _ in range(draw(st.integers(least, most))):
         length = {stem: draw(sizes) for stem in dict.fromkeys(keys.stems[key] for key in rows)}
         ids = {stem: draw(st.lists(tokens, min_size=size, max_size=size)) for stem, size in length.items()}
-        samples.append({key: draw(_row(key, ids[keys.stems[key]], contract)) for key in rows})
+        samples.append({key: _row(draw, key, ids[keys.stems[key]], contract) for key in rows})
     _draw_media(draw, contract, samples)
     there_are: dict[str, bool] = {}
     for scalar in contract.layout.scalars:
@@ -114,7 +114,6 @@ def plain_batches(draw: st.DrawFn, contract: Contract, least: int = 1, most: int
     return samples
 
 
-@st.composite
 def _row(draw: st.DrawFn, key: str, ids: list[int], contract: Contract) -> list[Any]:
     """A row that is parallel to ids, by what its key says it is."""
     bits = st.lists(st.sampled_from((1, 1, 0)), min_size=len(ids), max_size=len(ids))

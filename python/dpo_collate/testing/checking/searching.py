@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, Verbosity, errors, find, settings
+from hypothesis import strategies as st
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hypothesis import strategies as st
-
     from .samples import Plain
 
-_TRIES = 300
+_TRIES = 150
 """So many tries make an example smaller."""
+
+
+class _Enough(BaseException):
+    """Ends a search: an exception would be a finding to Hypothesis."""
 
 
 def _settings(examples: int, phases: list[Phase]) -> settings:
@@ -45,8 +48,14 @@ def drawn(strategy: st.SearchStrategy[Plain], count: int, seed: int) -> list[Pla
     return found
 
 
-def smallest(
-    strategy: st.SearchStrategy[Plain], shows: Callable[[Plain], bool], first: Plain, count: int, seed: int
+def smallest(  # noqa: PLR0913 - what is searched, where, and how long
+    strategy: st.SearchStrategy[Plain],
+    shows: Callable[[Plain], bool],
+    first: Plain,
+    *,
+    count: int,
+    seed: int,
+    late: Callable[[], bool] = lambda: False,
 ) -> Plain:
     """The smallest example that is found to show something, as the first does.
 
@@ -56,29 +65,33 @@ def smallest(
         first: One that does.
         count: How many examples are drawn, until one does.
         seed: Of the search.
+        late: Whether the time for it is over.
     """
     best, tries = first, 0
 
-    def tried(plain: Plain) -> bool:
-        nonlocal best, tries
-        if tries >= _TRIES or not shows(plain):
-            return False
-        best = min(best, plain, key=size)
-        return True
-
-    def counted(plain: Plain) -> bool:
+    @st.composite
+    def counted(draw: st.DrawFn) -> Plain:
+        # (Most of what makes an example smaller is no example any more: it never gets to be asked for.)
         nonlocal tries
-        found = tried(plain)
-        tries += bool(tries or found)
+        tries += best is not first
+        if tries > _TRIES or late():
+            raise _Enough
+        return draw(strategy)
+
+    def tried(plain: Plain) -> bool:
+        nonlocal best
+        found = shows(plain)
+        if found:
+            best = plain if best is first else min(best, plain, key=size)
         return found
 
-    _find(strategy, counted, _settings(count, [Phase.generate, Phase.shrink]), seed)
-    return best
+    _find(counted(), tried, _settings(count, [Phase.generate, Phase.shrink]), seed)
+    return min(best, first, key=size)
 
 
 def _find(strategy: st.SearchStrategy[Plain], condition: Callable[[Plain], bool], how: settings, seed: int) -> None:
     """A search whose outcome the condition has noted."""
-    with suppress(errors.NoSuchExample, errors.Flaky, errors.Unsatisfiable):
+    with suppress(errors.NoSuchExample, errors.Flaky, errors.Unsatisfiable, _Enough):
         find(strategy, condition, settings=how, random=random.Random(seed))  # noqa: S311 - no secret
 
 

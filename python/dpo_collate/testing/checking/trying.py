@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Make = Callable[[], list[Any]]
 
 _THREADS, _EACH = 4, 8
+_CALLS, _ROUNDS = 50, 3
 _SOON = 1e-5
 
 
@@ -41,7 +42,7 @@ def picklable(collator: Collate, make: Make) -> str | None:
 
 def no_leak(collator: Collate, make: Make) -> str | None:
     """What is left behind by calls."""
-    return _said(lambda: assert_no_leak(collator, make(), rounds=3))
+    return _said(lambda: assert_no_leak(collator, make(), calls=_CALLS, rounds=_ROUNDS))
 
 
 def _said(asserts: Callable[[], None]) -> str | None:
@@ -119,12 +120,13 @@ def _last_line(error: Exception) -> str:
     return [*str(error).strip().split("\n"), ""][-1 if "\n" not in str(error).strip() else -2]
 
 
-TRIES: Final[dict[str, Callable[[Collate, Make], str | None]]] = {
-    "picklable": picklable,
-    "thread-safe": thread_safe,
-    "no leak": no_leak,
-    "DataLoader worker": worker,
+TRIES: Final[dict[str, tuple[Callable[[Collate, Make], str | None], int]]] = {
+    "picklable": (picklable, 4),
+    "thread-safe": (thread_safe, 2 + _THREADS * _EACH),
+    "no leak": (no_leak, _CALLS * (_ROUNDS + 2)),
+    "DataLoader worker": (worker, 2),
 }
+"""Each, and how many calls of the collator it takes."""
 
 
 def bad_samples(collator: Collate, plain: Plain, contract: Contract) -> tuple[str, list[Any]] | None:
