@@ -167,6 +167,11 @@ def shuffled(batch: Batch, _: Samples) -> Batch:
 # --- faults in how it is made ---------------------------------------------------------------------
 
 
+def slow(samples: Samples) -> Batch:
+    time.sleep(0.05)
+    return right(samples)
+
+
 def refuses_single(samples: Samples) -> Batch:
     if len(samples) == 1:
         raise RuntimeError("stack expects more")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import math
+import os
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +19,7 @@ from collators_to_check import WRONG
 from dpo_collate import PreferenceCollator
 from dpo_collate.layout import Column, Layout, Matrix
 from dpo_collate.testing import CONTRACTS, Contract, Report, check_collator
+from dpo_collate.testing.checking import searching
 from dpo_collate.testing.checking.contracts import ROWS
 from dpo_collate.testing.checking.reports import PROPERTIES
 from dpo_collate.testing.checking.samples import code
@@ -34,14 +38,22 @@ SLOW = {"no leak", "thread-safe", "DataLoader worker"}
 QUICK = [name for name in PROPERTIES if name not in SLOW]
 
 
-def check(collator: Any, contract: Any = CONTRACT, properties: Any = QUICK, examples: int = 25) -> Report:
-    return check_collator(collator, contract, properties=properties, max_examples=examples)
+def check(collator: Any, contract: Any = CONTRACT, properties: Any = QUICK, examples: int = 12) -> Report:
+    # (How long it takes on a busy machine is no matter.)
+    return check_collator(collator, contract, properties=properties, max_examples=examples, seconds=math.inf)
 
 
 def names(report: Report) -> list[str]:
     return [each.property for each in report.broken]
 
 
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples need not be the smallest where nobody looks at them."""
+    monkeypatch.setattr(searching, "_TRIES", 10)
+
+
+@pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_collator_breaks_one_property(name: str) -> None:
     broken, collator = WRONG[name]
@@ -130,6 +142,9 @@ PEERS: dict[str, tuple[Any, Any, list[str]]] = {
 }
 
 
+@pytest.mark.no_cover
+@pytest.mark.usefixtures("hasty")
+@pytest.mark.skipif("DPO_COLLATE_PEERS" not in os.environ, reason="DPO_COLLATE_PEERS does not name the originals")
 @pytest.mark.parametrize("name", PEERS)
 def test_what_is_known_of_the_originals(name: str) -> None:
     """All of it, and nothing else; run from their own files they cannot be pickled."""
@@ -142,6 +157,7 @@ def test_what_is_known_of_the_originals(name: str) -> None:
 # --- how it goes about it -------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("hasty")
 def test_several_faults_are_all_told() -> None:
     def wrong(samples: Any) -> Any:
         batch = mine.interleaved(mine.right(samples), samples)
@@ -178,12 +194,55 @@ def test_what_cannot_be_tried_is_said() -> None:
 
     report = check(never, properties=PROPERTIES, examples=5)
     assert names(report) == ["collates"]
-    assert dict(report.skipped) == dict.fromkeys(
-        ("bad samples", "picklable", "thread-safe", "no leak", "DataLoader worker"), "valid samples are not collated"
-    )
-    assert "skipped: no leak: valid samples are not collated" in str(report)
+    assert {*dict(report.skipped).values()} == {"valid samples are not collated"}
+    assert {*PROPERTIES} - {*dict(report.skipped)} == {"collates", "key order", "positions"}
+    assert report.passed == ()
+    assert str(report).endswith("thread-safe, no leak, DataLoader worker: valid samples are not collated")
     assert report.broken[0].sentence == "it raises RuntimeError: no"
     assert isinstance(report.broken[0].found, RuntimeError)
+
+
+def views(samples: Any) -> Any:
+    """Of one sample, ids that are a tensor are taken as they are."""
+    batch, ids = mine.right(samples), samples[0]["chosen_input_ids"]
+    if len(samples) == 1 and isinstance(ids, torch.Tensor) and ids.dtype == torch.int64:
+        batch["input_ids"] = ids[None]
+    return batch
+
+
+def test_memory_is_looked_at_with_every_kind_of_rows() -> None:
+    (broken,) = (each for each in check(views, properties=["no aliasing"], examples=25).broken)
+    assert broken.sentence.startswith("batch['input_ids'] lies in the memory of samples[0]['chosen_input_ids']: ")
+    assert "torch.tensor(" in broken.code.partition("'chosen_input_ids'")[2].partition("\n")[0]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_the_samples_are_those_that_show_it() -> None:
+    (broken,) = check(mine.lists_only, properties=["input kinds"]).broken
+    assert broken.samples is not None
+    assert not isinstance(broken.samples[0]["chosen_labels"], list)
+    (broken,) = check(mine.spoilt(mine.cut_at_1024), properties=["long row"], examples=5).broken
+    assert broken.samples is not None
+    assert len(broken.samples[-1]["chosen_labels"]) == 3000
+
+
+def test_what_could_not_be_seen_does_not_hold() -> None:
+    report = check(mine.spoilt(mine.a_tuple), properties=["ids", "containers", "no aliasing"], examples=5)
+    assert names(report) == ["containers"]
+    assert (report.passed, report.skipped) == (("no aliasing",), (("ids", "no batch can be taken apart"),))
+
+
+def test_time_that_is_over() -> None:
+    report = check_collator(mine.right, CONTRACT, max_examples=5, seconds=0)
+    assert (report.broken, report.passed) == ((), ())
+    assert {why for _, why in report.skipped} == {"the 0 s are over"}
+
+
+def test_calls_that_take_long() -> None:
+    report = check_collator(mine.slow, CONTRACT, properties=["no leak"], max_examples=5, seconds=5)
+    ((name, why),) = report.skipped
+    assert name == "no leak"
+    assert re.fullmatch(r"250 calls of [\d.]+ s take longer than what is left of 5 s|the 5 s are over", why)
 
 
 def test_contracts() -> None:

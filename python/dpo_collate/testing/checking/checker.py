@@ -19,7 +19,7 @@ from dpo_collate.testing.comparing import Difference, difference, facts, is_arra
 from . import trying
 from .contracts import Contract, contract_of
 from .looking import expected_of, facets, look
-from .reports import ADVICE, PROPERTIES, Broken, Report, ordered
+from .reports import ADVICE, FACETS, PROPERTIES, Broken, Report, ordered
 from .samples import dressed, kinds, plain_batches
 from .searching import drawn, size, smallest
 
@@ -39,6 +39,8 @@ _FEW = 15
 _LONG = 3000
 _LATE = "the {:g} s are over"
 _UNSEEN = "it cannot be seen: {!r} is broken"
+_RAISED = "valid samples are not collated"
+_APART = "no batch can be taken apart"
 _OF_ONE = ("picklable", "thread-safe", "no leak", "DataLoader worker")
 
 
@@ -49,7 +51,7 @@ def check_collator(  # noqa: PLR0913 - a collator, a contract, and how long and 
     seed: int = 0,
     max_examples: int = 60,
     properties: Collection[str] | None = None,
-    seconds: float = 60,
+    seconds: float = 120,
 ) -> Report:
     """Checks a collator: any callable that makes a batch of a list of samples.
 
@@ -104,10 +106,19 @@ class _Check:
     skipped: dict[str, str] = field(default_factory=dict)
     other: Plain = field(default_factory=list)
     """Samples of an earlier call."""
+    kind: str | None = None
+    """What rows were that showed something; None: what they are first."""
+    raised: bool = True
+    """Whether all batches raised."""
+    whole: bool = False
+    """Whether some batch was made of the right containers."""
     last: tuple[Plain, dict[Any, Any] | None] | None = None
 
     def __post_init__(self) -> None:
         self.end = time.monotonic() + self.seconds
+        # Rows are lists, arrays or tensors where it matters whose memory they have.
+        first, *others = kinds(self.contract)
+        self.families = (first, *(kind for kind in others if kind.endswith(" plain")))
         try:
             self.pristine = copy.deepcopy(self.collator)
         except Exception:  # noqa: BLE001 - whatever an object of somebody else does
@@ -126,11 +137,12 @@ class _Check:
         self.facets(examples, strategy)
         self.search("empty rows", partial(self.odd, "empty rows"), *self.with_empty_rows())
         several = [plain for plain in some if len(plain) > 1]
-        self.search("long row", self.long_row, several[:1], plain_batches(self.contract, 2))
+        self.search("long row", self.long_row, several[:1], plain_batches(self.contract, 2), lengthened)
         self.search("input kinds", self.kinds, some if len(kinds(self.contract)) > 1 else [], strategy)
         self.search("samples unchanged", self.unchanged, examples, strategy)
         self.search("no aliasing", self.own_memory, some, strategy)
         self.once(examples)
+        self.unseen()
         found = ordered([each for name, each in self.broken.items() if name in self.wanted])
         return Report(
             self.contract.name,
@@ -177,8 +189,9 @@ class _Check:
             self.holds(name)
             return
         found = self.smallest(strategy, lambda plain: shows(plain) is not None, first)
+        self.kind = None
         sentence = shows(found) or shows(first) or "now and then it does"
-        self.say(name, sentence, changed_by(found))
+        self.say(name, sentence, changed_by(found), self.kind)
 
     def smallest(self, strategy: st.SearchStrategy[Plain], shows: Callable[[Plain], bool], first: Plain) -> Plain:
         """The smallest valid samples that show something, as the first do."""
@@ -231,7 +244,10 @@ class _Check:
         """Looks at batches, facet by facet."""
         first: dict[str, Plain] = {}
         for plain in self.in_time(examples):
-            for name in self.look(plain):
+            findings = self.look(plain)
+            self.raised &= "collates" in findings
+            self.whole |= not {"collates", "containers"} & {*findings}
+            for name in findings:
                 first.setdefault(name, plain)
         for name in [name for name in PROPERTIES if name in first]:
             if name not in self.wanted:
@@ -289,8 +305,10 @@ class _Check:
             try:
                 where = difference(self.call(plain, kind), expected)
             except Exception as error:  # noqa: BLE001 - whatever it is
+                self.kind = kind
                 return f"rows that are {_named(kind)} raise {_said(error)}"
             if where is not None:
+                self.kind = kind
                 return f"rows that are {_named(kind)} give another batch than {_named(first)}: {where.sentence}"
         return None
 
@@ -298,28 +316,31 @@ class _Check:
 
     def unchanged(self, plain: Plain) -> str | None:
         """What a call changes of the samples."""
-        samples = dressed(plain, self.contract)
-        kept = parts(samples)
-        before = list(facts(samples))
-        with suppress(Exception):  # told already
-            self.collator(samples)
-        sentence = changed(before, list(facts(samples)))
-        del kept
-        return sentence
+        for kind in self.families:
+            self.kind = kind
+            samples = dressed(plain, self.contract, kind)
+            kept = parts(samples)
+            before = list(facts(samples))
+            with suppress(Exception):  # told already
+                self.collator(samples)
+            sentence = changed(before, list(facts(samples)))
+            del kept
+            if sentence is not None:
+                return sentence
+        return None
 
     def own_memory(self, plain: Plain) -> str | None:
         """Which of the batch's tensors lies in the memory of a sample."""
-        samples = dressed(plain, self.contract)
-        kept = parts(samples)
-        try:
-            common = shared(self.collator(samples), kept)
-        except Exception:  # noqa: BLE001 - told already
-            return None
-        del kept
-        if common is None:
-            return None
-        again = shared(self.collator(samples), samples)
-        return shares(*(again or (common[0], "the samples")))
+        for kind in self.families:
+            self.kind = kind
+            samples = dressed(plain, self.contract, kind)
+            # (What a collator takes out of a sample is its memory still.)
+            before = [copy.copy(sample) for sample in samples]
+            with suppress(Exception):  # told already
+                common = shared(self.collator(samples), before)
+                if common is not None:
+                    return shares(*common)
+        return None
 
     def repeated(self, plain: Plain) -> str | None:
         """How two batches of the same samples differ."""
@@ -347,11 +368,19 @@ class _Check:
             return None
         return None if where is None else f"after a call with other samples the batch is another: {where.sentence}"
 
+    def unseen(self) -> None:
+        """Notes what cannot be said to hold, as there was no batch to see it in."""
+        if self.late() or self.whole:
+            return
+        names = [name for name in self.passed if self.raised or name in FACETS]
+        self.skipped = dict.fromkeys(names, _RAISED if self.raised else _APART) | self.skipped
+        self.passed = {name: None for name in self.passed if name not in names}
+
     def once(self, examples: list[Plain]) -> None:
         """What takes one typical batch to see."""
         good = [plain for plain in self.in_time(examples) if "collates" not in self.look(plain)]
         if not good:
-            why = _LATE.format(self.seconds) if self.late() else "valid samples are not collated"
+            why = _LATE.format(self.seconds) if self.late() else _RAISED
             self.skipped |= dict.fromkeys(("bad samples", *_OF_ONE), why)
             return
         typical = min([plain for plain in good if len(plain) > 1] or good, key=size)

@@ -44,6 +44,12 @@ PROPERTIES = {
 }
 """The properties that are checked, in this order, and what each says."""
 
+FACETS = (
+    *("keys", "key order", "dtypes", "shapes", "row order", "padding side", "ids", "labels", "masks", "positions"),
+    *("images", "image flags", "numbers", "other keys"),
+)
+"""Those that are seen in a batch that can be taken apart."""
+
 ADVICE = ("bad samples",)
 """Those that a collator should have; one without is not broken."""
 
@@ -122,7 +128,9 @@ class Report:
         blocks = [f"{self.contract}: {', '.join(head)}"]
         blocks += [f"broken: {each}" for each in self.broken]
         blocks += [f"advice: {each}" for each in self.advice]
-        blocks += [f"skipped: {name}: {why}" for name, why in self.skipped]
+        for reason in dict.fromkeys(why for _, why in self.skipped):
+            names = [name for name, why in self.skipped if why == reason]
+            blocks.append(textwrap.fill(f"skipped: {', '.join(names)}: {reason}", 120, subsequent_indent="  "))
         return "\n\n".join(blocks) if len(blocks) > 1 else blocks[0]
 
 
