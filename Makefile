@@ -7,10 +7,12 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-MATURIN := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv $(BIN)/maturin
+MATURIN := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv env --unset=MAKEFLAGS $(BIN)/maturin
 # maturin and cargo in turn would recompile pyo3 each time in one folder.
 MATURIN_TARGET := target/maturin
 RUST := Cargo.toml Cargo.lock build.rs $(shell find rust -name '*.rs')
+# Of jobs side by side make tells its recipes how they share work, by descriptors that these do not have.
+ALONE := env --unset=MAKEFLAGS
 PYTHON_SOURCES := python tests examples benches
 CLIPPY := -- -D warnings
 
@@ -64,11 +66,11 @@ lint: lint-python lint-rust ## Check format, lints, types and stubs
 .PHONY: lint-rust
 lint-rust: $(BIN)/python
 	cargo fmt --check
-	cargo clippy --quiet --locked --all-targets --target-dir $(MATURIN_TARGET) $(CLIPPY)
-	cargo clippy --quiet --locked --all-targets --features python --target-dir $(MATURIN_TARGET) $(CLIPPY)
+	$(ALONE) cargo clippy --quiet --locked --all-targets --target-dir $(MATURIN_TARGET) $(CLIPPY)
+	$(ALONE) cargo clippy --quiet --locked --all-targets --features python --target-dir $(MATURIN_TARGET) $(CLIPPY)
 	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	@# Without libFuzzer, which takes a minute to compile.
-	cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --no-default-features $(CLIPPY)
+	$(ALONE) cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --no-default-features $(CLIPPY)
 
 .PHONY: lint-python
 lint-python: build
@@ -92,12 +94,12 @@ docs-check: build docs-rust ## Build the Rust documentation, run the README's an
 # (As if there were examples: so the dependencies are those that clippy has checked.)
 .PHONY: docs-rust
 docs-rust: $(BIN)/python
-	RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --locked --no-deps --lib --examples --features python \
+	RUSTDOCFLAGS=-Dwarnings $(ALONE) cargo doc --quiet --locked --no-deps --lib --examples --features python \
 		--target-dir $(MATURIN_TARGET)
 
 .PHONY: test-rust
 test-rust: ## Test the Rust core; needs no Python
-	cargo test --quiet --locked
+	$(ALONE) cargo test --quiet --locked
 
 .PHONY: test-python
 test-python: build ## Test the package, with coverage
@@ -112,7 +114,7 @@ test-python-a-d: TESTS := tests/test_[a-d]*.py
 test-python-e-z: TESTS := $(filter-out tests/test_ray.py,$(wildcard tests/test_[e-z]*.py)) python
 test-python-ray: TESTS := tests/test_ray.py
 test-python-a-d test-python-e-z test-python-ray: build
-	COVERAGE_FILE=.coverage.$@ $(BIN)/python -m pytest --quiet --session-timeout=1800 --cov --cov-report= --cov-fail-under=0 $(TESTS)
+	COVERAGE_FILE=.coverage.$@ $(ALONE) $(BIN)/python -m pytest --quiet --session-timeout=1800 --cov --cov-report= --cov-fail-under=0 $(TESTS)
 
 .PHONY: coverage
 coverage:
@@ -200,7 +202,7 @@ bench: build ## Measure: kernels, collation, delivery, plans, checks against oth
 .PHONY: bench-fast
 bench-fast: build ## Run the benches once, so that they never rot
 	@# As tests are compiled: their dependencies are there, and the release profile takes a minute to link.
-	cargo test --quiet --locked --bench kernels -- --test
+	$(ALONE) cargo test --quiet --locked --bench kernels -- --test
 	$(BIN)/python benches/collate.py --fast
 	$(BIN)/python benches/trainers.py --fast
 	$(BIN)/python benches/arrow.py --fast

@@ -34,6 +34,7 @@ def pytest_collection_finish() -> None:
 def pytest_unconfigure() -> None:
     """The interpreter's end may hang too, on what tests have left: all stacks, and the end."""
     faulthandler.dump_traceback_later(120, exit=True, file=2)
+    gc.unfreeze()  # or libraries tell of objects that they have left
 
 
 @pytest.fixture(scope="session")

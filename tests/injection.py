@@ -336,12 +336,17 @@ def heard(said: int, deadline: float) -> bytes:
     return text
 
 
+NOT_PERMITTED = 4
+"""What the tracer ends with where it may not trace."""
+
+
 def watched(process: str, step: Step, tracer: str) -> subprocess.Popen[str]:
     numbers = (step.call, step.number, step.first, step.count)
     watch = subprocess.Popen([tracer, process, *map(str, numbers)], stdout=subprocess.PIPE, text=True)
     assert watch.stdout is not None
-    assert watch.stdout.readline() == "ready\n"
-    return watch
+    if watch.stdout.readline() != "ready\n" and watch.wait(10) == NOT_PERMITTED:
+        raise PermissionError("processes cannot be traced here")
+    return watch  # which has refused nothing, if the process had ended by then
 
 
 def refused_by(watch: subprocess.Popen[str]) -> int:

@@ -39,7 +39,7 @@ static int seize_all(pid_t process) {
     while (found) { /* until there is no thread that is not seized */
         found = 0;
         DIR *tasks = opendir(path);
-        if (!tasks) return -1;
+        if (!tasks) return 3; /* the process has ended */
         for (struct dirent *entry; (entry = readdir(tasks));) {
             pid_t id = atoi(entry->d_name);
             int before = thread_count;
@@ -49,7 +49,9 @@ static int seize_all(pid_t process) {
                 found = 1;
             } else if (errno == EPERM && id == process) {
                 closedir(tasks);
-                return -1;
+                return 4;
+            } else {
+                thread_count = before; /* it has ended meanwhile */
             }
         }
         closedir(tasks);
@@ -64,10 +66,8 @@ int main(int count, char **arguments) {
     long first = atol(arguments[4]), last = first + atol(arguments[5]) - 1;
     long counted = 0, refused = 0;
     int armed = 0, waiting;
-    if (seize_all(process)) {
-        perror("ptrace");
-        return 4;
-    }
+    int failed = seize_all(process);
+    if (failed) return failed;
     waiting = thread_count;
     for (int status;;) {
         pid_t id = waitpid(-1, &status, __WALL);

@@ -7,7 +7,6 @@ fuzz-python` makes them for as long as one likes.
 from __future__ import annotations
 
 import contextlib
-import gc
 import itertools
 import json
 import os
@@ -37,19 +36,10 @@ from hostile import Element, Key, Stop
 from loaders import succeeds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
 NUMPY = PreferenceCollator(pad_token_id=0, return_tensors="np")
 SECONDS = os.environ.get("DPO_COLLATE_ATTACK_SECONDS", "2")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """What the modules of other tests hold is not looked through each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.mark.filterwarnings("ignore")  # of NumPy and torch, about what is done to their arrays
@@ -66,12 +56,14 @@ def test_attacks_do_no_harm(data: st.DataObject) -> None:
     note("hostile", calls=1, errors=result.error is not None, reentries=result.reentries, acts=result.acted)
 
 
-def test_attacks_do_no_harm_where_freed_memory_shows() -> None:
+def test_attacks_do_no_harm_where_freed_memory_shows(tmp_path: Path) -> None:
     """In a process of its own, with allocators that overwrite what is freed, and with Python's own checks."""
     environment = {**os.environ, "PYTHONMALLOC": "debug", "MALLOC_PERTURB_": "165"}
-    command = [sys.executable, "-X", "dev", "-X", "faulthandler", str(Path(attacks.__file__)), SECONDS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    seed, last = str(random.SystemRandom().randrange(1 << 32)), tmp_path / "seed"
+    program = [str(Path(attacks.__file__)), SECONDS, seed, str(last)]
+    command = [sys.executable, "-X", "dev", "-X", "faulthandler", *program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=240)
+    assert (done.returncode, done.stderr) == (0, ""), f"seed {last.read_text()}: {done.stderr}"
     assert json.loads(done.stdout)["calls"] > 0
 
 

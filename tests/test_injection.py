@@ -18,7 +18,7 @@ from injections import TARGETS, kills, limits, refusals
 from loaders import run
 
 STRIDE = os.environ.get("DPO_COLLATE_INJECTION", "401")
-"""Of the steps at which processes are killed, every so manieth."""
+"""One step of so many at which processes are killed."""
 
 pytestmark = [
     pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64"), reason="numbers of system calls"),
@@ -27,7 +27,9 @@ pytestmark = [
 
 
 def test_a_part_of_all_refusals_and_kills() -> None:
-    done = run("import injections, sys; sys.exit(injections.main('sample', sys.argv[1]))", STRIDE)
+    done = run("import injections, sys; sys.exit(injections.main('sample', sys.argv[1], '120'))", STRIDE)
+    if "processes cannot be traced here" in done.stderr:
+        pytest.skip("processes cannot be traced here")
     assert done.returncode == 0, done.stdout + done.stderr  # (which has what torch's queues say of errors)
     said = json.loads(done.stdout.splitlines()[-1])
     assert said["problems"] == []

@@ -568,6 +568,8 @@ def test_a_socket_whose_thread_is_being_started_is_left_alone(monkeypatch: pytes
     sharer._thread = None  # it is not
     _messages._forget_unserved_socket()
     assert (closed, sharer._address) == (["closed"], None)
+
+
 NO_PIDFD = """
 import os, resource, sys
 from dpo_collate import _core

@@ -34,15 +34,6 @@ ANYWHERE = {int, float, str, bytes, bool, type(None)}
 PATHS = growth.paths()
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """What the modules of other tests hold is not looked through each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 def held(value: Any, depth: int = 0) -> Iterator[Any]:
     """An object, and what it holds."""
     yield value

@@ -53,7 +53,7 @@
 //! fork are marked as well. The child inherits one end of a pipe; when that end is closed, which is when
 //! the child and all that it forked are gone, the parent takes its marks back (`unforked`). A child never
 //! counts anything down: it knows by a page that the kernel clears at a fork that leases in its memory are
-//! its parent's ([`current`]). (A child that closes descriptors which it does not know, as daemons do, is taken
+//! its parent's (`current`). (A child that closes descriptors which it does not know, as daemons do, is taken
 //! to be gone; it must not look at its parent's batches any more.) Private memory needs none of this: the kernel copies what either changes.
 //!
 //! # What is given back, and when
