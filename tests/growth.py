@@ -143,8 +143,8 @@ def _others() -> dict[str, Path]:
     return {name: (call, [sizes, tiles, given]) for name, call in wrong.items()}
 
 
-def measure(table: dict[str, Path], seconds: float) -> dict[str, int]:
-    """Calls the paths in turn. By name, what the process has grown in each of the last measurements of a path."""
+def measure(table: dict[str, Path], seconds: float) -> tuple[dict[str, int], int]:
+    """Calls the paths in turn. By name, what the process has grown in each of the last measurements of a path; and calls."""
     grown: dict[str, int] = {}
     counted = 0
     for name, (call, _inputs) in table.items():
@@ -160,12 +160,14 @@ def measure(table: dict[str, Path], seconds: float) -> dict[str, int]:
         # A leak shows in each part; what is made once, or kept to be used again, does not.
         half = sizes[ROUNDS // 2 :]
         grown[name] = min(after - before for before, after in itertools.pairwise(half)) * (len(half) - 1)
-    note("growth", calls=counted, most_growth_bytes=max(0, *grown.values()))
-    return grown
+    return grown, counted
 
 
-def leaks(table: dict[str, Path], seconds: float) -> tuple[dict[str, int], dict[str, int]]:
-    """By name, what the process grows by paths that it does grow by; and by all. What there is is frozen: see `gc`."""
+def leaks(table: dict[str, Path], seconds: float) -> tuple[dict[str, int], dict[str, int], int]:
+    """By name, what the process grows by paths that it does grow by; and by all; and how many calls were made.
+
+    What there is is frozen: see `gc`.
+    """
     table = {name: path for name, path in table.items() if not name.startswith(KEPT_BY_TESTS)}
     for call, _inputs in table.values():
         quietly(call)
@@ -173,13 +175,14 @@ def leaks(table: dict[str, Path], seconds: float) -> tuple[dict[str, int], dict[
     gc.freeze()
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-    grown = measure(table, seconds)
-    return {name: growth for name, growth in grown.items() if growth > MOST_GROWTH}, grown
+    grown, calls = measure(table, seconds)
+    return {name: growth for name, growth in grown.items() if growth > MOST_GROWTH}, grown, calls
 
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    found, grown = leaks(paths(), float(sys.argv[1]))
+    found, grown, calls = leaks(paths(), float(sys.argv[1]))
+    note("growth", calls=calls, most_growth_bytes=max(0, *grown.values()))
     gc.unfreeze()  # else other libraries say when it ends that they leak
     sys.stdout.write(json.dumps({"paths": len(grown), "most_growth_bytes": max(0, *grown.values())}) + "\n")
     if found:

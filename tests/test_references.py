@@ -115,7 +115,8 @@ def test_no_object_and_no_memory_of_ours_is_left() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_does_not_grow_by_calls() -> None:
     """For a moment; `make leaks` does it for as long as one likes, in a process of its own."""
-    found, grown = growth.leaks(PATHS, SECONDS)
+    found, grown, calls = growth.leaks(PATHS, SECONDS)
+    note("growth", calls=calls, most_growth_bytes=max(0, *grown.values()))
     assert found == {}
     assert len(grown) > 100
 
@@ -127,7 +128,7 @@ def test_memory_that_is_kept_is_seen() -> None:
     def keeping() -> None:
         kept.append(bytes(range(256)) * 256)
 
-    found, _ = growth.leaks({"keeping": (keeping, None), "good": PATHS["separate"]}, 0.1)
+    found, *_ = growth.leaks({"keeping": (keeping, None), "good": PATHS["separate"]}, 0.1)
     assert set(found) == {"keeping"}
 
 

@@ -221,7 +221,7 @@ def collators(
     Args:
         layouts: What layouts to make collators of; None: in equal parts the named ones, tables of one's own
             (:func:`layouts`), and such with ``"*"``.
-        **options: Options that all collators have.
+        **options: Options that all collators have. Pad ids have to be those that the tables were drawn for.
 
     Returns:
         A strategy for collators.

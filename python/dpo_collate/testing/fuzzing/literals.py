@@ -23,8 +23,8 @@ class Code:
     Example:
         >>> from dpo_collate.testing.fuzzing.literals import Code
         >>> code = Code()
-        >>> code.of({"ids": torch.tensor([1, 2])[::2], "margin": float("nan")})
-        "{'ids': torch.as_strided(torch.tensor([1, 2], dtype=torch.int64), (1,), (2,), 0), 'margin': float('nan')}"
+        >>> code.of({"ids": torch.tensor([1, 2, 3])[::2], "margin": float("nan")})
+        "{'ids': torch.as_strided(torch.tensor([1, 2, 3], dtype=torch.int64), (2,), (2,), 0), 'margin': float('nan')}"
         >>> code.imports
         {'import torch': None}
     """
