@@ -144,7 +144,7 @@ def _others() -> dict[str, Path]:
 
 
 def measure(table: dict[str, Path], seconds: float) -> tuple[dict[str, int], int]:
-    """Calls the paths in turn. By name, what the process has grown in each of the last measurements of a path; and calls."""
+    """Calls the paths in turn. By name, what the process has grown in each measurement of a path; and the calls."""
     grown: dict[str, int] = {}
     counted = 0
     for name, (call, _inputs) in table.items():
