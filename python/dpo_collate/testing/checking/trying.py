@@ -117,7 +117,7 @@ def _uses_cuda() -> bool:
 
 
 def _last_line(error: Exception) -> str:
-    return [*str(error).strip().split("\n"), ""][-1 if "\n" not in str(error).strip() else -2]
+    return str(error).strip().split("\n")[-1]
 
 
 TRIES: Final[dict[str, tuple[Callable[[Collate, Make], str | None], int]]] = {

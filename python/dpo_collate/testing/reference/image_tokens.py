@@ -77,8 +77,8 @@ def _asked(tokens: ImageTokens, layout: Layout, found: Mapping[str, Found], at: 
         ]
         if tokens.per_grid is not None:
             asked[side] = sum(patches // tokens.per_grid**2 for patches in _patches(images))
-        elif tokens.per_tile is not None:
-            asked[side] = tokens.per_tile * (sum(map(bool, flags[0].values)) if flags else len(images.values))
+        else:
+            asked[side] = (tokens.per_tile or 0) * (sum(map(bool, flags[0].values)) if flags else len(images.values))
     return asked
 
 

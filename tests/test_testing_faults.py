@@ -1,0 +1,259 @@
+"""What ``check_collator`` says of single faults (one thing of a right batch is changed), and its tries one by one."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import tracemalloc
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+from dpo_collate import PreferenceCollator
+from dpo_collate.layout import Column, Layout, Matrix, Scalar
+from dpo_collate.testing import Contract, assert_no_leak, assert_picklable
+from dpo_collate.testing.checking import trying
+from dpo_collate.testing.checking.checker import _named, _tensors
+from dpo_collate.testing.checking.contracts import contract_of
+from dpo_collate.testing.checking.looking import expected_of, look
+from dpo_collate.testing.checking.samples import code
+from dpo_collate.testing.comparing import numpy_of, outcome
+from dpo_collate.testing.reference.cells import Array
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Batch = dict[str, Any]
+
+LAYOUT = Layout(
+    "of all sorts",
+    matrices=(
+        Matrix(
+            (("chosen",),),
+            (
+                Column("chosen_ids", "tokens"),
+                Column("chosen_mask", "ones", dtype="int64"),
+                Column("lengths", "length", dtype="int64"),
+            ),
+        ),
+        Matrix((("rejected",),), (Column("rejected_ids", "tokens"),)),
+    ),
+    scalars=(Scalar("margin", ("margin",), "float32"),),
+    constants=(("kind", "dpo"),),
+)
+SAMPLES = [
+    {"chosen_input_ids": [1, 2, 3], "rejected_input_ids": [4], "margin": 0.5},
+    {"chosen_input_ids": [5], "rejected_input_ids": [6, 7], "margin": 1.5},
+]
+COLLATOR = PreferenceCollator(LAYOUT, pad_token_id=0)
+CONTRACT = contract_of(COLLATOR)
+
+
+CHANGES: dict[str, tuple[Callable[[Batch], Any], dict[str, str]]] = {
+    "nothing": (lambda batch: batch, {}),
+    "other tokens": (
+        lambda batch: batch | {"rejected_ids": torch.tensor([[9], [9]])},
+        {"ids": "'rejected_ids' has other tokens: [[9], [9]], expected [[4, 0], [6, 7]]"},
+    ),
+    "a list": (
+        lambda batch: batch | {"chosen_ids": batch["chosen_ids"].tolist()},
+        {"containers": "'chosen_ids' is a list, expected a tensor"},
+    ),
+    "rows that are missing": (
+        lambda batch: batch | {"rejected_ids": batch["rejected_ids"][:1]},
+        {"shapes": "'rejected_ids' has the shape [1, 2], expected [2, 2]"},
+    ),
+    "a mask of another width": (
+        lambda batch: batch | {"chosen_mask": batch["chosen_mask"][:, :2]},
+        {"shapes": "'chosen_mask' has the shape [2, 2], but 'chosen_ids' [2, 3]"},
+    ),
+    "no lengths": (
+        lambda batch: {name: value for name, value in batch.items() if name != "lengths"},
+        {"keys": "the batch lacks 'lengths'"},
+    ),
+    "wrong lengths": (
+        lambda batch: batch | {"lengths": batch["lengths"] + 1},
+        {"positions": "'lengths', cell 0: found 4, expected 3 (and 1 more differ)"},
+    ),
+    "lengths of another dtype": (
+        lambda batch: batch | {"lengths": batch["lengths"].int()},
+        {"dtypes": "'lengths' is int32, expected int64"},
+    ),
+    "numbers as a list": (
+        lambda batch: batch | {"margin": [0.5, 1.5]},
+        {"containers": "'margin' is a list, expected a tensor"},
+    ),
+    "numbers in a column": (
+        lambda batch: batch | {"margin": batch["margin"][:, None]},
+        {"numbers": "'margin' has the shape [2, 1], expected [2]"},
+    ),
+    "another constant": (lambda batch: batch | {"kind": "sft"}, {"other keys": "'kind' is 'sft', expected 'dpo'"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_is_told(name: str) -> None:
+    change, findings = CHANGES[name]
+    assert look(CONTRACT, SAMPLES, change(COLLATOR(SAMPLES)), expected_of(CONTRACT, SAMPLES)) == findings
+
+
+def test_keys_in_another_order() -> None:
+    batch = COLLATOR(SAMPLES)
+    keys = [*batch]
+    expected = expected_of(CONTRACT, SAMPLES)
+    said = f"the batch has its keys in the order {keys[::-1]}, expected {keys}"
+    contract = replace(CONTRACT, in_order=True)
+    assert look(contract, SAMPLES, {key: batch[key] for key in reversed(batch)}, expected) == {"key order": said}
+
+
+def test_sides_that_are_swapped_are_told_once() -> None:
+    contract = Contract.of(PreferenceCollator(pad_token_id=0, attention_mask=None))
+    rows = {"chosen_labels": [1, 2], "rejected_labels": [3, 4]}
+    samples = [{"chosen_input_ids": [1, 2], "rejected_input_ids": [3, 4]} | rows]
+    batch = PreferenceCollator(pad_token_id=0, attention_mask=None)(samples)
+    other = {"chosen": "rejected", "rejected": "chosen"}
+    mixed = {key: batch[f"{other[key.partition('_')[0]]}_{key.partition('_')[2]}"] for key in batch}
+    said = {
+        "row order": "'chosen_input_ids' has what belongs to 'rejected_input_ids', and the other way round",
+    }
+    assert look(contract, samples, mixed, expected_of(contract, samples)) == said
+
+
+def test_samples_that_make_no_batch_are_not_looked_at() -> None:
+    samples = [{"chosen_input_ids": [1]}]
+    expected = expected_of(CONTRACT, samples)
+    assert (expected, look(CONTRACT, samples, {}, expected), _tensors(expected)) == (None, {}, None)
+
+
+# --- what is tried --------------------------------------------------------------------------------
+
+
+class Loader:
+    """A loader whose worker is this process."""
+
+    def __init__(self, samples: list[Any], *, collate_fn: Any, batch_size: int, **_: Any) -> None:
+        self.batches = [samples[at : at + batch_size] for at in range(0, len(samples), batch_size)]
+        self.collate = collate_fn
+
+    def __iter__(self) -> Any:
+        return map(self.collate, self.batches)
+
+
+def make() -> list[Any]:
+    return [dict(sample) for sample in SAMPLES]
+
+
+def every_second(exception: type[Exception] | None = None, text: str = "") -> Any:
+    """A collator that is right the first time, and then in every second call."""
+    turns = itertools.count()
+
+    def collate(samples: Any) -> Any:
+        batch = COLLATOR(samples)
+        if next(turns) % 2 == 0:
+            return batch
+        if exception is not None:
+            raise exception(text)
+        return batch | {"margin": batch["margin"] + 1}
+
+    return collate
+
+
+def test_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trying, "DataLoader", Loader)
+    assert trying.worker(COLLATOR, make) is None
+    assert trying.worker(every_second(), make) == (
+        "a worker makes another batch: batch['margin'], cell 0: found 1.5, expected 0.5 (and 1 more differ)"
+    )
+    one_line, several = "no file", 'Caught OSError:\n  File "x"\nKeyError: 5\n'
+    assert trying.worker(every_second(OSError, one_line), make) == "in a worker it raises OSError: no file"
+    assert trying.worker(every_second(OSError, several), make) == "in a worker it raises OSError: KeyError: 5"
+
+
+def test_where_there_are_no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trying, "_uses_cuda", lambda: True)
+    with pytest.raises(
+        trying.Skipped, match=r"^this process is not to be forked: it uses CUDA, or is a worker itself$"
+    ):
+        trying.worker(COLLATOR, make)
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    with pytest.raises(trying.Skipped, match=r"^there is no fork here$"):
+        trying.worker(COLLATOR, make)
+
+
+def test_threads() -> None:
+    assert trying.thread_safe(COLLATOR, make) is None
+    calls = itertools.count()
+
+    def raising(samples: Any) -> Any:
+        if next(calls) > 1:
+            raise ValueError("not again")
+        return COLLATOR(samples)
+
+    assert trying.thread_safe(raising, make) == "with 4 threads at the same time: it raises ValueError: not again"
+    with pytest.raises(trying.Skipped, match=r"^valid samples are not collated$"):
+        trying.thread_safe(lambda _samples: 1 / 0, make)
+
+
+# --- pieces ---------------------------------------------------------------------------------------
+
+
+def test_kinds_in_words() -> None:
+    kinds = ("list plain", "tuple", "numpy narrow", "numpy strided", "torch plain", "torch read-only")
+    assert [*map(_named, kinds)] == [
+        "lists plain",
+        "tuples",
+        "int32 arrays",
+        "int64 arrays (strided)",
+        "int64 tensors",
+        "int64 tensors (read-only)",
+    ]
+
+
+def test_code_of_what_is_no_dict() -> None:
+    assert (code([]), code([(1, [2])])) == ("samples = []", "samples = [(1, [2])]")
+
+
+def test_arrays_of_the_reference() -> None:
+    assert numpy_of(Array("bfloat16", (2,), [1.0, 2.0])).dtype == np.float32
+    with pytest.raises(AssertionError, match=r"^a batch is a dict, and this is <class 'list'>$"):
+        outcome(list)
+
+
+def test_leaks_are_looked_for_while_somebody_traces() -> None:
+    tracemalloc.start()
+    try:
+        assert_no_leak(COLLATOR, make(), calls=20, rounds=2)
+        assert tracemalloc.is_tracing()
+    finally:
+        tracemalloc.stop()
+
+
+class Forgetful:
+    """A collator that is another one where it is unpickled, in this process or in others."""
+
+    def __init__(self, *, raises: bool = False) -> None:
+        self.raises, self.calls = raises, 0
+
+    def __call__(self, samples: list[Any]) -> Any:
+        self.calls += 1
+        if self.raises and multiprocessing.parent_process() is not None:
+            raise ValueError("not here")
+        return {"ids": torch.tensor([len(samples), int(multiprocessing.parent_process() is not None)])}
+
+
+@pytest.mark.parametrize(
+    ("raises", "said"),
+    [
+        (
+            False,
+            r"^in a spawned process the collator makes another batch: batch\['ids'\], cell 1: found 1, expected 0$",
+        ),
+        (True, r"^in a spawned process the collator raised ValueError: not here$"),
+    ],
+)
+def test_pickling_to_a_process_where_it_is_another(raises: bool, said: str) -> None:  # noqa: FBT001 - a parameter
+    with pytest.raises(AssertionError, match=said):
+        assert_picklable(Forgetful(raises=raises), [1, 2], spawned=True)
