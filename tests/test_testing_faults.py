@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
+import math
 import multiprocessing
+import sys
 import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -11,16 +14,28 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import find
+from hypothesis import strategies as st
 
-from dpo_collate import PreferenceCollator
-from dpo_collate.layout import Column, Layout, Matrix, Scalar
-from dpo_collate.testing import Contract, assert_no_leak, assert_picklable
-from dpo_collate.testing.checking import trying
+from dpo_collate import PreferenceCollator, testing
+from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
+from dpo_collate.testing import (
+    Contract,
+    Report,
+    arrow_tables,
+    assert_no_leak,
+    assert_picklable,
+    check_collator,
+    collators,
+    drawing,
+)
+from dpo_collate.testing.checking import checker, trying
 from dpo_collate.testing.checking.checker import _named, _tensors
 from dpo_collate.testing.checking.contracts import contract_of
 from dpo_collate.testing.checking.looking import expected_of, look
+from dpo_collate.testing.checking.reports import Broken
 from dpo_collate.testing.checking.samples import code
-from dpo_collate.testing.comparing import numpy_of, outcome
+from dpo_collate.testing.comparing import described, numpy_of, outcome
 from dpo_collate.testing.reference.cells import Array
 
 if TYPE_CHECKING:
@@ -257,3 +272,74 @@ class Forgetful:
 def test_pickling_to_a_process_where_it_is_another(raises: bool, said: str) -> None:  # noqa: FBT001 - a parameter
     with pytest.raises(AssertionError, match=said):
         assert_picklable(Forgetful(raises=raises), [1, 2], spawned=True)
+
+
+class Stubborn:
+    """A collator that cannot be copied."""
+
+    def __call__(self, samples: list[Any]) -> Any:
+        return COLLATOR(samples)
+
+    def __deepcopy__(self, _memo: Any) -> Any:
+        raise RuntimeError("there is one of me")
+
+
+def only_lists(samples: list[Any]) -> Any:
+    if not all(type(sample["chosen_input_ids"]) is list for sample in samples):
+        raise TypeError
+    return COLLATOR(samples)
+
+
+def check(collator: Any, *properties: str) -> Report:
+    return check_collator(collator, CONTRACT, properties=properties, max_examples=4, seconds=math.inf)
+
+
+def test_a_collator_that_cannot_be_copied() -> None:
+    assert check(Stubborn(), "ids", "deterministic").passed == ("ids", "deterministic")
+
+
+def test_a_collator_of_lists_alone() -> None:
+    (broken,) = check(only_lists, "input kinds").broken
+    assert broken.sentence == "rows that are tuples raise TypeError"
+
+
+def test_nothing_is_tried_with_what_raises() -> None:
+    said = check(lambda _samples: 1 / 0, "thread-safe").skipped
+    assert said == (("thread-safe", "valid samples are not collated"),)
+
+
+def test_what_cannot_be_tried_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    def impossible(_collator: Any, _make: Any) -> None:
+        raise trying.Skipped("not here")
+
+    monkeypatch.setitem(trying.TRIES, "thread-safe", (impossible, 1))
+    assert check(COLLATOR, "thread-safe").skipped == (("thread-safe", "not here"),)
+
+
+def test_a_contract_that_no_batch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checker, "_valid", lambda *_: [])
+    with pytest.raises(ValueError, match=r"none of 4 random batches is valid$"):
+        check(COLLATOR, "ids")
+
+
+def test_small_pieces() -> None:
+    assert Broken("picklable", "it is a lambda", None, None, None).code == ""
+    value = [1]
+    assert described([value]) == [id(value)]
+
+
+def test_options_that_are_given_are_not_drawn() -> None:
+    media = (Media("tiles", ("tiles",)),)
+    found = find(collators(st.just("separate"), media=media, buckets=(8,)), lambda _: True)
+    assert (found.media, found.buckets, found.images, found.pad_to_multiple_of) == (media, (8,), None, None)
+
+
+def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.delitem(sys.modules, "dpo_collate.testing.drawing.arrow", raising=False)
+    monkeypatch.delattr(drawing, "arrow", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=r"arrow_tables needs pyarrow$"):
+        arrow_tables()
+    monkeypatch.setitem(sys.modules, "hypothesis", None)
+    with pytest.raises(ModuleNotFoundError, match=r"dpo_collate\.testing needs hypothesis and torch"):
+        importlib.reload(testing)
