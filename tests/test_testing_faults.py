@@ -316,6 +316,12 @@ def test_what_cannot_be_tried_is_skipped(monkeypatch: pytest.MonkeyPatch) -> Non
     assert check(COLLATOR, "thread-safe").skipped == (("thread-safe", "not here"),)
 
 
+def test_what_needs_a_steady_collator_is_skipped_without_one() -> None:
+    report = check(every_second(), "deterministic", "thread-safe")
+    assert [each.property for each in report.broken] == ["deterministic"]
+    assert [name for name, _ in report.skipped] == ["thread-safe"]
+
+
 def test_a_contract_that_no_batch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checker, "_valid", lambda *_: [])
     with pytest.raises(ValueError, match=r"none of 4 random batches is valid$"):
