@@ -7,12 +7,12 @@ SHELL := bash
 
 PYTHON ?= python3
 BIN := .venv/bin
-MATURIN := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv env --unset=MAKEFLAGS $(BIN)/maturin
+MATURIN := PIP_QUIET=1 VIRTUAL_ENV=$(CURDIR)/.venv env --unset=MAKEFLAGS --unset=MFLAGS $(BIN)/maturin
 # maturin and cargo in turn would recompile pyo3 each time in one folder.
 MATURIN_TARGET := target/maturin
 RUST := Cargo.toml Cargo.lock build.rs $(shell find rust -name '*.rs')
 # Of jobs side by side make tells its recipes how they share work, by descriptors that these do not have.
-ALONE := env --unset=MAKEFLAGS
+ALONE := env --unset=MAKEFLAGS --unset=MFLAGS
 PYTHON_SOURCES := python tests examples benches
 CLIPPY := -- -D warnings
 

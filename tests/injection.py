@@ -17,6 +17,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -301,6 +302,8 @@ def carry_out(step: Step, tracer: str) -> Outcome:
                 os.close(end)
             os.write(say, json.dumps(vars(train(step, Marks(step, ask, go)))).encode())
             code = 0
+        except BaseException:  # noqa: BLE001 - told, where else nobody would
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)

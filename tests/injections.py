@@ -129,14 +129,21 @@ WAITS = ("error: ", "it hangs", "the training process ended")
 """What torch's own way may come to as well. (Wrong values, lost batches and what is left are never excused.)"""
 
 
-def carried_out(series: Iterable[Iterator[Step]], tracer: str, until: float) -> Summary:
-    """Carries series of steps out, each until nothing happens any more."""
+def carried_out(series: Iterable[Iterator[Step]], tracer: str, until: float, *, twice: bool) -> Summary:
+    """Carries series of steps out, each until nothing happens any more.
+
+    Torch has races of its own: a worker whose parent is killed before it has begun to look after it stays. `twice` is
+    for a sample that must not fail by them: what is wrong is carried out again, and told if it is wrong again.
+    """
     summary = Summary()
     for steps in series:
         for step in steps:
             if time.monotonic() > until:
                 return summary
             outcome = carry_out(step, tracer)
+            if outcome.problems and twice:
+                sys.stderr.write(f"once more, after {outcome}\n")
+                outcome = carry_out(step, tracer)
             if not outcome.happened:
                 break
             waits = all(problem.startswith(WAITS) for problem in outcome.problems)
@@ -196,7 +203,7 @@ def main(what: str, stride: str = "1", seconds: str = "inf") -> int:
         kinds = [refusals, limits, kills] if what == "all" else [SERIES[what]]
         series = [steps for of in kinds for steps in of(int(stride))]
         random.Random(stride).shuffle(series)
-        summary = carried_out(series, tracer, time.monotonic() + float(seconds))
+        summary = carried_out(series, tracer, time.monotonic() + float(seconds), twice=what == "sample")
     if summary.cases > summary.kills:
         refused = {"cases": summary.cases - summary.kills, "fallbacks": summary.fallbacks, "torchs": summary.torchs}
         note("refusals", **refused, problems=len(summary.problems), most_seconds=summary.most_seconds)

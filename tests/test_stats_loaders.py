@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from bounded import run_in_threads
 from dpo_collate import PreferenceCollator, _watched
 from dpo_collate.stats import Counts, PaddingMeter
-from loaders import PAD, Pairs, Stream, expected, groups, lengths, tiles, wrong
+from loaders import PAD, Pairs, Stream, expected, groups, lengths, succeeds, tiles, wrong
 from worker import message, through_a_queue
 
 if TYPE_CHECKING:
@@ -429,3 +429,24 @@ def test_no_loader_hangs(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for batch, indices in zip(loader, groups(SIZE, EACH), strict=True):
         same(batch, indices)
     assert meter.total == Counts()
+
+
+REGISTERED = """
+import io
+from multiprocessing.reduction import ForkingPickler
+import torch
+from dpo_collate import PreferenceCollator, _messages, _watched
+
+def registered():
+    return ForkingPickler(io.BytesIO()).dispatch_table[torch.Tensor]
+
+_watched._watch_pickler(torch.Tensor)
+before = registered()
+sender = _messages.open_sender()
+print(type(registered()) is _watched._Reducer, registered() is before)
+"""
+
+
+def test_counts_go_on_where_another_way_begins_while_a_batch_is_sent() -> None:
+    """The queue's thread asks for the reducer anew for each tensor."""
+    assert succeeds(REGISTERED) == "True False\n"

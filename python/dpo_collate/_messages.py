@@ -10,6 +10,7 @@ sent by value, so one that is a view of another is a tensor of its own afterward
 
 from __future__ import annotations
 
+import io
 import os
 import select
 from contextlib import nullcontext, suppress
@@ -127,7 +128,9 @@ def open_sender() -> Sender:
         except Exception:  # noqa: BLE001 - raised here, whatever it is would make the loader wait for ever
             return reduce_tensor(tensor)  # type: ignore[no-untyped-call]
 
-    ForkingPickler.register(torch.Tensor, reduce)
+    # Who sends something beside tensors goes on with it: the queue's thread may be sending what asks for it.
+    around = getattr(ForkingPickler(io.BytesIO()).dispatch_table.get(torch.Tensor), "around", None)
+    ForkingPickler.register(torch.Tensor, reduce if around is None else around(reduce))
     return sender
 
 

@@ -233,6 +233,10 @@ class _Reducer:
     inner: Callable[[Any], Any]
     """What sends the tensor."""
 
+    def around(self, inner: Callable[[Any], Any]) -> _Reducer:
+        """The like of it, where something else sends tensors from now on."""
+        return _Reducer(inner)
+
     def __call__(self, value: Any) -> Any:
         reduced = self.inner(value)
         try:
