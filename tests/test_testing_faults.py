@@ -349,3 +349,38 @@ def test_what_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     with pytest.raises(ModuleNotFoundError, match=r"dpo_collate\.testing needs hypothesis and torch"):
         importlib.reload(testing)
+
+
+def other_of_tuples(samples: list[Any]) -> Any:
+    batch = COLLATOR(samples)
+    if all(type(sample["chosen_input_ids"]) is list for sample in samples):
+        return batch
+    return batch | {"margin": batch["margin"] + 1}
+
+
+def test_rows_of_one_kind_that_give_another_batch() -> None:
+    (broken,) = check(other_of_tuples, "input kinds").broken
+    assert broken.sentence.startswith("rows that are tuples give another batch than lists: batch['margin'], cell 0: ")
+
+
+def test_a_fault_that_comes_and_goes_is_no_fault_of_its_facet() -> None:
+    turns = itertools.count()
+
+    def now_and_then(samples: Any) -> Any:
+        batch = COLLATOR(samples)
+        return batch | {"margin": batch["margin"] + 1} if next(turns) // 3 % 2 == 0 else batch
+
+    report = check(now_and_then, "deterministic", "numbers")
+    assert [each.property for each in report.broken] == ["deterministic"]
+
+
+def test_images_that_are_missing_are_told_once() -> None:
+    collator = PreferenceCollator(pad_token_id=0)
+    rows = {f"{side}_{of}": [1, 2] for side in ("chosen", "rejected") for of in ("input_ids", "labels")}
+    samples = [rows | {"pixel_values": np.ones((1, 3, 2, 2), np.float32), "image_flags": np.ones(1, np.int64)}]
+    contract = contract_of(collator)
+    batch = {name: value for name, value in collator(samples).items() if name != "pixel_values"}
+    found = look(contract, samples, batch, expected_of(contract, samples))
+    assert found == {"keys": "the batch lacks 'pixel_values'"}
+    array = np.ones(2)
+    assert numpy_of(array) is array
