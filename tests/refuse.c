@@ -47,7 +47,7 @@ static int seize_all(pid_t process) {
             if (ptrace(PTRACE_SEIZE, id, 0, options) == 0) {
                 ptrace(PTRACE_INTERRUPT, id, 0, 0);
                 found = 1;
-            } else if (errno == EPERM && id == process) {
+            } else if (errno != ESRCH && id == process) { /* not permitted, or not known here */
                 closedir(tasks);
                 return 4;
             } else {
