@@ -1,4 +1,8 @@
-"""One Hypothesis profile for all tests; the number of examples comes from ``HYPOTHESIS_MAX_EXAMPLES``."""
+"""One Hypothesis profile for all tests.
+
+Which examples there are does not depend on chance, as what is covered must not; where ``HYPOTHESIS_MAX_EXAMPLES`` says
+how many there are to be, they are others each time.
+"""
 
 import faulthandler
 import gc
@@ -12,6 +16,8 @@ from hypothesis import HealthCheck, Phase, settings
 settings.register_profile(
     "dpo_collate",
     deadline=None,
+    derandomize="HYPOTHESIS_MAX_EXAMPLES" not in os.environ,
+    database=None,
     max_examples=int(os.environ.get("HYPOTHESIS_MAX_EXAMPLES", "100")),
     phases=[phase for phase in Phase if phase != Phase.explain],  # it takes longer than all the others
     suppress_health_check=[HealthCheck.too_slow],

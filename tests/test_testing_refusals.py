@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import find
 
-from dpo_collate import PreferenceCollator, _messages
+from dpo_collate import PreferenceCollator, _messages, _watched
 from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
 from dpo_collate.testing import reference_collate
 from dpo_collate.testing.assertions import _collated
@@ -44,6 +44,7 @@ REFUSED: dict[str, tuple[Layout, list[Any], type[Exception]]] = {
         [{"chosen_input_ids": [1, 2]}],
         ValueError,
     ),
+    "no images": (with_media("cat", optional=False), [SAMPLE], KeyError),
     "images of some": (
         with_media("stack"),
         [SAMPLE | {"images": np.ones((1, 2))}, SAMPLE],
@@ -101,6 +102,11 @@ def test_columns_of_nothing_and_of_common_types() -> None:
     assert repr(told).endswith(told.table.schema.to_string())
     draw: Any = None
     nothing = arrow.array_column(draw, [None, None], arrow._Around(0, 0))
+    mixed = [{"chosen_input_ids": [1, 0.5]}, {"chosen_input_ids": [2]}]
+    assert find(arrow.tables(mixed), lambda _: True).samples == [
+        {"chosen_input_ids": [1.0, 0.5]},
+        {"chosen_input_ids": [2.0]},
+    ]
     assert (nothing[0].null_count, nothing[2]) == (2, [None, None])
 
 
@@ -164,3 +170,8 @@ def test_a_descriptor_that_cannot_be_offered(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(_messages, "DupFd", refuses)
     with pytest.raises(OSError, match=r"^no descriptor$"):
         _messages._offer(0)
+
+
+def test_counts_go_on_beside_what_sends_tensors_from_now_on() -> None:
+    reducer = _watched._Reducer(repr)
+    assert reducer.around(str) == _watched._Reducer(str)
