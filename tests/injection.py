@@ -236,17 +236,16 @@ def loop(report: Report, collate: Collate, marks: Marks | None) -> None:
         if own is not None:
             own.end(at)
             own.begin(at)
-        try:
+        try:  # (That a worker was killed torch raises wherever this process is just then.)
             batch = next(iterator)
+            if collate.marks is not None:
+                batch, report.fallbacks = batch
+            look(report, at, batch)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told
             text = str(error).strip()
             report.errors.append(f"{type(error).__name__}: {text.splitlines()[-1] if text else ''}")
             if not text.startswith("Caught "):  # else it is of one batch
                 break
-        else:
-            if collate.marks is not None:
-                batch, report.fallbacks = batch
-            look(report, at, batch)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if own is not None:
         own.end(own.step.mark + 2)

@@ -35,7 +35,7 @@ def test_a_part_of_all_refusals_and_kills() -> None:
     assert said["problems"] == []
     assert said["cases"] > 12
     assert said["worker_kills"] > 2
-    assert said["training_kills"] > 2
+    assert said["training_kills"] > 0
     assert said["fallbacks"] > 2
     assert said["most_bytes_left"] == 0
 
