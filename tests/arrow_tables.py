@@ -5,29 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import duckdb
-import numpy as np
 import polars as pl
 import pyarrow as pa
-import torch
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
 
 from dpo_collate._core import ArrowTable
-from dpo_collate.testing.reference.cells import Array
+from dpo_collate.testing.comparing import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-def told(value: Any) -> Any:
-    """All there is to what comes out: containers, keys in their order, dtypes, shapes, values."""
-    if isinstance(value, dict):
-        return "dict", [(key, told(part)) for key, part in value.items()]
-    if isinstance(value, list | tuple):
-        return type(value).__name__, [told(part) for part in value]
-    if isinstance(value, torch.Tensor | np.ndarray):
-        return Array.of(value)
-    return type(value).__name__, repr(value)
 
 
 def outcome(collate: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

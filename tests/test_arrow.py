@@ -16,12 +16,13 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from arrow_tables import SOURCES, Rows, Singles, duck, outcome, polars, sources, told
+from arrow_tables import SOURCES, Rows, Singles, duck, outcome, polars, sources
 from bounded import run_in_threads
 from dpo_collate import PreferenceCollator, dpo_collate
 from dpo_collate._core import ArrowTable
 from dpo_collate.named import NAMES, named
 from dpo_collate.testing import arrow_tables, layouts
+from dpo_collate.testing.comparing import told
 from dpo_collate.testing.drawing.arrow import tables
 from dpo_collate.testing.drawing.tables import IDS, wild_layouts
 from dpo_collate.trainers import openrlhf

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from arrow_producers import Node, Single, pack
 from arrow_producers import table as producer
-from arrow_tables import told
 from dpo_collate import PreferenceCollator
 from dpo_collate._core import ArrowTable
 from dpo_collate.layout import Column, Layout, Matrix, Media, Scalar
+from dpo_collate.testing.comparing import told
 from fewer import fewer
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from dpo_collate import PreferenceCollator, _messages, _watched
 from dpo_collate.layout import Column, Layout, Length, Matrix, Media, Scalar
 from dpo_collate.testing import reference_collate
 from dpo_collate.testing.assertions import _collated
+from dpo_collate.testing.comparing import told
 from dpo_collate.testing.drawing import arrow
 from dpo_collate.testing.fuzzing import properties
 
@@ -111,7 +112,7 @@ def test_columns_of_nothing_and_of_common_types() -> None:
 
 
 def broken(collate: Any, samples: list[Any], **options: Any) -> str:
-    expected = properties.told(reference_collate(samples, "separate", pad_token_id=0))
+    expected = told(reference_collate(samples, "separate", pad_token_id=0))
     found = properties.broken(
         collate, samples, expected, **{"min_length": None, "agree": True, "sent": False, **options}
     )

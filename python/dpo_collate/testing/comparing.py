@@ -25,6 +25,19 @@ def described(value: Any) -> Any:
     return value if isinstance(value, Array) else Array.of(value)
 
 
+def told(value: Any) -> Any:
+    """All that there is to a batch: containers, keys in their order, dtypes, shapes, values."""
+    if isinstance(value, dict):
+        return ("a dict", [(key, told(each)) for key, each in value.items()])
+    if isinstance(value, list | tuple):
+        return (f"a {type(value).__name__}", [told(each) for each in value])
+    if isinstance(value, Array):
+        return value
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return Array.of(value)
+    return (type(value).__name__, repr(value))
+
+
 def outcome(collate: Any, *arguments: Any, **options: Any) -> list[tuple[str, Any]] | type[Exception]:
     """The batch, key by key in its order, or which exception there is instead."""
     try:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from dpo_collate.collator import PreferenceCollator
 from dpo_collate.named import NAMES
+from dpo_collate.testing.comparing import told
 from dpo_collate.testing.drawing.batches import Wishes, drawn_batches
 from dpo_collate.testing.drawing.kinds import KINDS
 from dpo_collate.testing.drawing.media import ARRAY_DTYPES, TILE_DTYPES
@@ -22,7 +23,7 @@ from dpo_collate.testing.drawing.tables import IDS, layouts, wild_layouts
 from dpo_collate.testing.reference.collating import reference_batch
 from dpo_collate.testing.reference.meant import meant
 
-from .properties import ERRORS, Told, told
+from .properties import ERRORS, Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,7 @@ from typing import Any
 from torch.utils.data import DataLoader, Dataset
 
 from dpo_collate.collator import PreferenceCollator
-from dpo_collate.testing.comparing import fingerprint
-from dpo_collate.testing.reference.cells import Array
+from dpo_collate.testing.comparing import fingerprint, told
 
 ERRORS = (KeyError, TypeError, ValueError, OverflowError)
 """What samples that make no batch are refused with."""
@@ -20,17 +19,6 @@ ERRORS = (KeyError, TypeError, ValueError, OverflowError)
 Told = Any
 """A batch in such a form that it can be compared and printed: names of containers, keys in order, ``Array``; or
 ``("an error", the name of its class)``."""
-
-
-def told(value: Any) -> Told:
-    """All that there is to a batch: containers, keys in their order, dtypes, shapes, values."""
-    if isinstance(value, dict):
-        return ("a dict", [(key, told(each)) for key, each in value.items()])
-    if isinstance(value, list | tuple):
-        return (f"a {type(value).__name__}", [told(each) for each in value])
-    if isinstance(value, Array) or hasattr(value, "dtype"):
-        return value if isinstance(value, Array) else Array.of(value)
-    return (type(value).__name__, repr(value))
 
 
 def refused(found: Told) -> bool:
